@@ -1,0 +1,23 @@
+"""evosearch: a search engine for activation functions, normalization(-activation) layers and small architectures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evosearch.compiler.module import compile
+    from evosearch.language.formula import parse
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "compile", "parse"]
+
+_LAZY = {"compile": "evosearch.compiler.module", "parse": "evosearch.language.formula"}
+
+
+def __getattr__(name: str) -> Any:
+    """`evosearch.compile` and `evosearch.parse`, imported when first used, so that `evosearch --help` stays instant."""
+    if name not in _LAZY:
+        raise AttributeError(f"module `evosearch` has no attribute `{name}`")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,1 @@
+"""What leaves: exported layers, tables, summaries."""

@@ -1,0 +1,77 @@
+"""Where jobs run: submit / poll behind one Protocol. Executors know neither study nor tasks; workers get text only."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Protocol, Self
+
+from evosearch.job import Job, Result
+
+EXECUTORS = ("serial", "local", "ray")
+
+
+class Executor(Protocol):
+    """Submit jobs, poll results; results come in any order, each job exactly once."""
+
+    workers: int
+
+    def free_slots(self) -> int:
+        """How many jobs can be submitted now."""
+
+    def submit(self, job: Job) -> None:
+        """Hands a job to a free worker."""
+
+    def poll(self, timeout: float) -> list[Result]:
+        """Results that have come in, waiting up to `timeout` seconds for the first.
+
+        Returns none at once if nothing is in flight. Raises RuntimeError when a worker cannot load the entry.
+        """
+
+    @property
+    def in_flight(self) -> list[int]:
+        """Indices of the jobs that are not answered yet."""
+
+    def close(self) -> None:
+        """Ends every worker and whatever it started."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *failure: object) -> None: ...
+
+
+def make_executor(
+    name: str, entry: str, plan_text: str, *, workers: int | None = None, time_limit: float, memory_limit_gb: float,
+    address: str | None = None,
+) -> Executor:  # fmt: skip
+    """The executor of that name; its workers warm up while the caller goes on.
+
+    `entry` is `package.module:function`; `function(plan_text)` returns `run(job_text) -> result_text`. A job that runs
+    longer than `time_limit` seconds, or needs `memory_limit_gb` GiB more than the warm worker (0: no limit, as CUDA
+    needs it), ends with the status timeout or memory; not so in serial. `workers` is the number of cores by default.
+    Raises ValueError for an unknown name, a limit out of range, or an address that does not go with the executor.
+    """
+    if address and name != "ray":
+        raise ValueError(f"an address goes with the executor `ray`; received it with `{name}`")
+    if workers is not None and workers < 1:
+        raise ValueError(f"an executor needs at least 1 worker; received {workers}")
+    if not (math.isfinite(time_limit) and time_limit > 0):
+        raise ValueError(f"the time limit of a job is a finite number of seconds above 0; received {time_limit}")
+    if not (math.isfinite(memory_limit_gb) and memory_limit_gb >= 0):
+        raise ValueError(f"the memory limit is a finite number of GiB, 0 for none; received {memory_limit_gb}")
+    count = workers or os.cpu_count() or 1
+    if name == "serial":
+        from evosearch.execution.serial import SerialExecutor
+
+        return SerialExecutor(entry, plan_text)
+    if name == "local":
+        from evosearch.execution.local import LocalExecutor
+
+        return LocalExecutor(entry, plan_text, workers=count, time_limit=time_limit, memory_limit_gb=memory_limit_gb)
+    if name == "ray":
+        from evosearch.execution.ray import RayExecutor
+
+        return RayExecutor(
+            entry, plan_text, workers=count, time_limit=time_limit, memory_limit_gb=memory_limit_gb, address=address
+        )
+    raise ValueError(f"unknown executor `{name}`; there are {', '.join(EXECUTORS)}")

@@ -1,0 +1,80 @@
+"""Job and Result: what travels to a worker and what comes back. Flat, frozen, one line of JSON each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+STATUSES = ("ok", "rejected", "duplicate", "nonfinite", "timeout", "memory", "crash", "error", "lost", "quarantined")
+STAGES = ("static", "numeric", "quality", "full", "final")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation to be done: `index` numbers the dispatched jobs; `bar` holds thresholds, none of them means no bar."""
+
+    index: int
+    candidate: str
+    seed: int
+    stage: str = "search"
+    pairs: tuple[str, ...] = ()
+    bar: Mapping[str, float] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        """One line of JSON."""
+        return _dump(asdict(self))
+
+    @staticmethod
+    def from_text(text: str) -> Job:
+        """Raises ValueError for text that is not a job."""
+        data = _load(text, Job)
+        return Job(**{**data, "pairs": tuple(data["pairs"])})
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation done. Scores are raw, in the task's unit, and finite; what is not finite is a status."""
+
+    index: int
+    candidate: str
+    status: str
+    reason: str | None = None
+    stage: str = "static"
+    scores: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    device: str = ""
+    worker: str = ""
+    error: str | None = None
+
+    def to_text(self) -> str:
+        """One line of JSON."""
+        return _dump(asdict(self))
+
+    @staticmethod
+    def from_text(text: str) -> Result:
+        """Raises ValueError for text that is not a result, an unknown status, or a number that is not finite."""
+        result = Result(**_load(text, Result))
+        if result.status not in STATUSES:
+            raise ValueError(f"a status is one of {', '.join(STATUSES)}; received `{str(result.status)[:40]}`")
+        for table in (result.scores, result.rates, result.objectives, result.seconds):
+            for name, value in table.items():
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                    raise ValueError(f"`{name[:60]}` of a result must be a finite number; received {value!r}")
+        return result
+
+
+def _dump(data: dict[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def _load(text: str, kind: type[Job] | type[Result]) -> dict[str, Any]:
+    data = json.loads(text)
+    names = set(kind.__dataclass_fields__)
+    if not isinstance(data, dict) or set(data) != names:
+        raise ValueError(f"a {kind.__name__} has the fields {', '.join(sorted(names))}; received {str(data)[:80]}")
+    return data

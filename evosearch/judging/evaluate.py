@@ -1,0 +1,187 @@
+"""`evaluate(jobs, plan) -> Results`: filters, the quality test, longer training, or the final check. Never raises.
+
+One job, one row: the worker goes on from the quality test to the full one as long as the candidate is above the bar
+that the job carries. Every contestant is trained at the same rates; the best is chosen on validation, and the test
+split is scored once, at that rate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from evosearch.compiler.module import compile_graph
+from evosearch.job import Job, Result
+from evosearch.judging import filters
+from evosearch.judging.objectives import direction, parse_pair
+from evosearch.judging.tasks import task
+from evosearch.judging.train import NonFinite, train
+from evosearch.language.candidate import parse_candidate
+from evosearch.meaning.facts import complexity
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where and how long to train: pairs, steps, multipliers of the tuned rate, number of seeds."""
+
+    pairs: tuple[str, ...]
+    steps: int
+    rates: tuple[float, ...]
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker needs to know besides the job."""
+
+    quality: Stage
+    full: Stage
+    final: Stage
+    device: str = "cpu"
+
+    def to_text(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_text(text: str) -> Plan:
+        data = json.loads(text)
+        stages = {
+            name: Stage(tuple(data[name]["pairs"]), data[name]["steps"], tuple(data[name]["rates"]), data[name]["seeds"])
+            for name in ("quality", "full", "final")
+        }
+        return Plan(**stages, device=data["device"])
+
+
+class _Rejected(Exception):
+    """The candidate ends here, with a reason code."""
+
+
+def worker(plan_text: str) -> Callable[[str], str]:
+    """Loads the data, does one complete training step, and returns `run(job_text) -> result_text`."""
+    torch.set_num_threads(1)
+    plan = Plan.from_text(plan_text)
+    for pair in {*plan.quality.pairs, *plan.full.pairs, *plan.final.pairs}:
+        named = parse_pair(pair)
+        task(named.task).load(named.variant)
+    train(plan.quality.pairs[0], lambda features: nn.ReLU(), seed=0, rate=1.0, steps=1)
+
+    def run(job_text: str) -> str:
+        (result,) = evaluate([Job.from_text(job_text)], plan)
+        return result.to_text()
+
+    return run
+
+
+def evaluate(jobs: Sequence[Job], plan: Plan) -> list[Result]:
+    """One Result a job; whatever a candidate does is a status with a reason."""
+    return [_evaluate(job, plan) for job in jobs]
+
+
+def _evaluate(job: Job, plan: Plan) -> Result:
+    run = _Run(job, plan)
+    status, reason, error = "ok", None, None
+    try:
+        run.all_stages()
+    except _Rejected as rejected:
+        status, reason = "rejected", str(rejected)
+    except NonFinite as cause:
+        status, reason, error = "nonfinite", f"nonfinite:{run.stage}", str(cause)
+    except MemoryError:
+        status, reason = "memory", f"memory:{run.stage}"
+    except Exception as cause:  # a candidate may do anything: what it did is the row
+        status, reason, error = "error", f"error:{type(cause).__name__}", str(cause)[:500]
+    return Result(
+        job.index, job.candidate, status, reason, run.stage, run.scores, run.rates, run.objectives, run.seconds, plan.device,
+        f"pid-{os.getpid()}", error,
+    )  # fmt: skip
+
+
+class _Run:
+    """One job on its way through the stages."""
+
+    def __init__(self, job: Job, plan: Plan) -> None:
+        self.job, self.plan = job, plan
+        self.stage = "static"
+        self.scores: dict[str, float] = {}
+        self.rates: dict[str, float] = {}
+        self.objectives: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        graph = parse_candidate(job.candidate).graph
+        self.make_layer = partial(compile_graph, graph)
+        self.objectives["complexity"] = float(complexity(graph))
+
+    def all_stages(self) -> None:
+        with self._timed("numeric"):
+            self._numeric()
+        if self.job.stage == "final":
+            with self._timed("final"):
+                self._final()
+            return
+        with self._timed("quality"):
+            above = self._quality()
+        if above:
+            with self._timed("full"):
+                self._full()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        self.stage, start = stage, time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(time.perf_counter() - start, 4)
+
+    def _numeric(self) -> None:
+        for dtype in (torch.float32, torch.bfloat16):
+            reason = filters.finite(self.make_layer, dtype)
+            if reason:
+                raise _Rejected(reason)
+        self.objectives["saved_per_element"] = filters.saved_per_element(self.make_layer(8))
+
+    def _quality(self) -> bool:
+        """Whether the candidate is good enough for the full stage. Raises _Rejected below a pair's threshold."""
+        bar, standardized = self.job.bar, []
+        for pair in self.plan.quality.pairs:
+            scores = [self._train(pair, 0, rate, self.plan.quality.steps)[0] for rate in self.plan.quality.rates]
+            score = max(scores) if direction(pair) > 0 else min(scores)
+            self.scores[f"quality:{pair}:0"] = score
+            if bar and direction(pair) * (score - bar[f"quality:{pair}"]) < 0:
+                raise _Rejected(f"quality:{pair}")
+            if bar:
+                distance = direction(pair) * (score - bar[f"center:{pair}"]) / bar[f"spread:{pair}"]
+                standardized.append(max(-3.0, min(3.0, distance)))
+        return not bar or sum(standardized) / len(standardized) >= bar["promote"]
+
+    def _full(self) -> None:
+        for pair in self.plan.full.pairs:
+            self._sweep(pair, self.plan.full, "full", self.job.seed)
+
+    def _final(self) -> None:
+        for pair in self.job.pairs:
+            self._sweep(pair, self.plan.final, "final", self.job.seed)
+
+    def _sweep(self, pair: str, stage: Stage, name: str, first_seed: int) -> None:
+        """All rates on the first seed, the best of them (by validation) on every seed; the test split once a seed."""
+        tried = {rate: self._train(pair, first_seed, rate, stage.steps, test=True) for rate in stage.rates}
+        best = max(tried, key=lambda rate: direction(pair) * tried[rate][0])
+        self.rates[f"{name}:{pair}"] = best
+        for k in range(stage.seeds):
+            trained = tried[best] if k == 0 else self._train(pair, first_seed + k, best, stage.steps, test=True)
+            if name == "final":
+                self.scores[f"final:{pair}:{first_seed + k}"] = trained[1]
+            else:
+                self.scores[f"full:{pair}:{k}"] = trained[0]
+                self.scores[f"test:{pair}:{k}"] = trained[1]
+
+    def _train(self, pair: str, seed: int, rate: float, steps: int, test: bool = False) -> tuple[float, float]:
+        trained = train(pair, self.make_layer, seed, rate, steps, self.plan.device, test=test)
+        return trained.validation, trained.test if trained.test is not None else float("nan")

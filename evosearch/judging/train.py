@@ -1,0 +1,70 @@
+"""One training run: a pair, a layer, a seed, a learning rate, a number of steps. Deterministic on one thread."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from evosearch.judging.models import MakeLayer, build
+from evosearch.judging.objectives import parse_pair
+from evosearch.judging.tasks import Split, Task, task
+
+
+class NonFinite(ArithmeticError):
+    """Training met a loss or a score that is not finite."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Scores in the task's unit; `test` only where it was asked for."""
+
+    validation: float
+    test: float | None
+
+
+def train(
+    pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, device: str = "cpu", *, test: bool = False
+) -> Trained:
+    """Trains the pair's network by Adam at `rate` times the task's tuned rate, with warm-up and cosine decay.
+
+    The seed fixes initial weights and batches, and touches no generator outside. Raises NonFinite.
+    """
+    named = parse_pair(pair)
+    job = task(named.task)
+    data = job.load(named.variant)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs).to(device)
+    _fit(model, job, data.train, seed, rate * job.rates[named.architecture], steps, device)
+    model.eval()
+    validation = _score(model, job, data.validation, device)
+    return Trained(validation, _score(model, job, data.test, device) if test else None)
+
+
+def _fit(model: torch.nn.Module, job: Task, split: Split, seed: int, rate: float, steps: int, device: str) -> None:
+    inputs, targets = split
+    generator = torch.Generator().manual_seed(seed + 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
+    model.train()
+    for step in range(steps):
+        warm = min(1.0, (step + 1) / (0.05 * steps))
+        for group in optimizer.param_groups:
+            group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
+        batch = torch.randint(len(inputs), (job.batch_size,), generator=generator)
+        loss = job.loss(model(inputs[batch].to(device)), targets[batch].to(device))
+        if not math.isfinite(loss.item()):
+            raise NonFinite(f"the loss of {job.name} at step {step} is {loss.item()}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+@torch.no_grad()
+def _score(model: torch.nn.Module, job: Task, split: Split, device: str) -> float:
+    output = torch.cat([model(part.to(device)).cpu() for part in split[0].split(1024)])  # type: ignore[no-untyped-call]
+    score = job.score(output, split[1])
+    if not math.isfinite(score):
+        raise NonFinite(f"the score of {job.name} is {score}")
+    return score

@@ -1,0 +1,1 @@
+"""What a candidate is: operators, graphs, formula text, candidates. Standard library only."""

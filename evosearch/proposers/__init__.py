@@ -1,0 +1,43 @@
+"""What proposes candidates: ask / tell, nothing else. A proposer knows neither torch, nor executors, nor the log.
+
+The law of the seam: `ask(rng)` is a pure function of what was told so far, in the order it was told, and of `rng`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A committed result as a proposer sees it; every objective is to be maximized, and finite."""
+
+    index: int
+    candidate: str
+    proposer: str
+    status: str
+    objectives: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate's text, the canonical ids it descends from, and the proposer that made it."""
+
+    candidate: str
+    parents: tuple[str, ...]
+    proposer: str
+
+
+class Proposer(Protocol):
+    """Ask / tell."""
+
+    name: str
+
+    def tell(self, outcome: Outcome) -> None:
+        """Takes one committed outcome; called in index order."""
+
+    def ask(self, rng: random.Random) -> Proposal:
+        """The next candidate; all randomness comes from `rng`."""

@@ -1,0 +1,81 @@
+"""Which function a search recommends, and against whom it is checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from evosearch.search.pareto import nondominated
+from evosearch.search.scale import Scale
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The recommended row; `leads` says whether its mean standardized score beat every baseline's on the search pairs."""
+
+    index: int
+    candidate: str
+    leads: bool
+
+
+def objectives_point(row: Row) -> tuple[float | None, ...]:
+    """mean, worst, -complexity, -saved tensors: all to be maximized."""
+    o = row["objectives"]
+    return (o.get("mean"), o.get("worst"), _negative(o.get("complexity")), _negative(o.get("saved_per_element")))
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def front(rows: Sequence[Row]) -> list[Row]:
+    """The rows that reached the full stage and that no other row dominates."""
+    full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full"]
+    return [full[i] for i in nondominated([objectives_point(r) for r in full])]
+
+
+def seed_noise(rows: Sequence[Row], scale: Scale) -> float:
+    """Standard error of a mean standardized score, from the gaps between the two first seeds of every pair."""
+    gaps = []
+    for row in rows:
+        for key, first in row["scores"].items():
+            stage, _, rest = key.partition(":")
+            pair, _, seed = rest.rpartition(":")
+            second = row["scores"].get(f"full:{pair}:1")
+            if stage == "full" and seed == "0" and second is not None:
+                gaps.append(((first - second) / scale.spread[f"full:{pair}"]) ** 2)
+    pairs = sum(1 for key in scale.center if key.startswith("full:"))
+    return math.sqrt(fmean(gaps) / 4 / max(pairs, 1)) if gaps else 0.0
+
+
+def pick(rows: Sequence[Row], scale: Scale) -> Pick | None:
+    """Among the front's found members whose mean beats every baseline's, the best worst pair; within seed noise the simpler.
+
+    Where no mean beats every baseline's, the best mean, marked as not leading. None when nothing found was fully trained.
+    """
+    found = [r for r in front(rows) if r["proposer"] != "baseline"]
+    if not found:
+        found = [r for r in rows if r["proposer"] != "baseline" and r["status"] == "ok" and r["stage"] == "full"]
+    if not found:
+        return None
+    best_baseline = max((r["objectives"]["mean"] for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]), default=-math.inf)
+    leading = [r for r in found if r["objectives"]["mean"] > best_baseline]
+    name = "worst" if leading else "mean"
+    noise = seed_noise(rows, scale)
+    top = max(r["objectives"][name] for r in leading or found)
+    close = [r for r in leading or found if r["objectives"][name] >= top - noise]
+    chosen = min(close, key=lambda r: (r["objectives"]["complexity"], -r["objectives"][name], r["index"]))
+    return Pick(chosen["index"], chosen["candidate"], bool(leading))
+
+
+def contestants(rows: Sequence[Row], chosen: Pick | None, strongest: int = 3) -> list[str]:
+    """The candidates of the final check: the pick, the strongest baselines by mean, and ReLU."""
+    baselines = [r for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]]
+    ranked = sorted(baselines, key=lambda r: (-r["objectives"]["mean"], r["index"]))[:strongest]
+    texts = [chosen.candidate] if chosen else []
+    return list(dict.fromkeys([*texts, *(r["candidate"] for r in ranked), "relu(x)"]))

@@ -1,0 +1,75 @@
+"""The frozen scale of a run: scores of every pair in units of the baselines' spread, and the bars that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, quantiles
+from typing import Any
+
+CLIP = 3.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Per `stage:pair` the baselines' median and interquartile range, and per pair the raw quality threshold."""
+
+    center: Mapping[str, float]
+    spread: Mapping[str, float]
+    quality: Mapping[str, float]
+
+    def standardized(self, stage: str, pair: str, score: float, direction: int) -> float:
+        """`(score - median) / IQR`, better is higher, clipped at +-3."""
+        value = direction * (score - self.center[f"{stage}:{pair}"]) / self.spread[f"{stage}:{pair}"]
+        return max(-CLIP, min(CLIP, value))
+
+
+def pair_scores(scores: Mapping[str, float], stage: str) -> dict[str, float]:
+    """The mean score over seeds of each pair of a stage."""
+    found: dict[str, list[float]] = {}
+    for key, value in scores.items():
+        name, _, rest = key.partition(":")
+        if name == stage:
+            found.setdefault(rest.rpartition(":")[0], []).append(value)
+    return {pair: fmean(values) for pair, values in found.items()}
+
+
+def freeze(baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str, int]) -> Scale:
+    """The scale from the baselines' scores by name; `identity` is what no activation gives, `relu` what the usual one gives.
+
+    Raises ValueError when `identity` or `relu` did not finish: without them there is no quality bar.
+    """
+    missing = [name for name in ("identity", "relu") if not baselines.get(name)]
+    if missing:
+        raise ValueError(f"the quality bar needs the baselines identity and relu; `{missing[0]}` has no scores, see its row in the log")
+    center, spread, quality = {}, {}, {}
+    for stage in ("quality", "full"):
+        by_pair = [pair_scores(scores, stage) for scores in baselines.values()]
+        for pair in {p for scores in by_pair for p in scores}:
+            values = [scores[pair] for scores in by_pair if pair in scores]
+            low, middle, high = quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+            center[f"{stage}:{pair}"] = median(values)
+            spread[f"{stage}:{pair}"] = max(high - low, 1e-3 * abs(middle), 1e-6)
+    trivial, usual = (pair_scores(baselines[name], "quality") for name in ("identity", "relu"))
+    for pair in usual:
+        quality[pair] = trivial[pair] + 0.5 * (usual[pair] - trivial[pair])
+    assert set(quality) <= set(directions)
+    return Scale(center, spread, quality)
+
+
+def standardize(row: Mapping[str, Any], scale: Scale, directions: Mapping[str, int]) -> dict[str, float]:
+    """The row's objectives: mean and worst standardized score, of the quality stage and, where reached, of the full one."""
+    found: dict[str, float] = {}
+    for stage, prefix in (("quality", "quality_"), ("full", "")):
+        scores = pair_scores(row["scores"], stage)
+        wanted = {key.partition(":")[2] for key in scale.center if key.startswith(f"{stage}:")}
+        if scores and set(scores) == wanted:
+            values = [scale.standardized(stage, pair, score, directions[pair]) for pair, score in sorted(scores.items())]
+            found[f"{prefix}mean"], found[f"{prefix}worst"] = fmean(values), min(values)
+    return found
+
+
+def promote_bar(means: Sequence[float], share: float) -> float:
+    """The mean quality that the best `share` of the functions seen so far reach (baselines stand in for the first ones)."""
+    ranked = sorted(means, reverse=True)
+    return ranked[max(0, min(len(ranked) - 1, round(share * len(ranked)) - 1))]

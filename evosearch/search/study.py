@@ -1,0 +1,276 @@
+"""Study: ask / tell over the log, with the window that makes a search a function of (space, seed, window, results).
+
+Dispatched jobs are numbered. Ask k sees exactly the results with index <= k - window, in index order, whatever order
+they came in. The randomness of ask k is derived from (seed, k). Resume replays the asks; what the log answers is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from evosearch.job import Job, Result
+from evosearch.language.candidate import parse_candidate
+from evosearch.proposers import Outcome, Proposal, Proposer
+from evosearch.search.pick import Pick, contestants, pick
+from evosearch.search.scale import Scale, freeze, promote_bar, standardize
+from evosearch.search.store import Log, LogError, Row
+
+FINAL_SEED = 1000  # seeds that the search never used
+FINAL_INDEX = 10**9  # final jobs are numbered apart, so that a longer search can follow a finished one
+MAX_ATTEMPTS = 300
+
+
+class ScreenLike(Protocol):
+    """The driver's own verdicts (meaning.screen.Screen)."""
+
+    def check(self, candidate: str) -> Any:
+        """None, or a verdict with `status`, `reason`, `duplicate_of`."""
+
+    def add(self, index: int, candidate: str) -> None:
+        """Counts a dispatched candidate as asked."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a study is a function of, besides its proposer and the results."""
+
+    seed: int
+    window: int
+    evaluations: int  # dispatched jobs, baselines included, final check not
+    baselines: tuple[tuple[str, str], ...]  # (name, formula)
+    directions: Mapping[str, int]
+    quality_pairs: tuple[str, ...]
+    final_pairs: tuple[str, ...]
+    promote: float
+
+
+class Study:
+    """One run: proposes jobs, takes results, keeps the log, knows the scale and the pick."""
+
+    def __init__(self, log: Log, proposer: Proposer, screen: ScreenLike, settings: Settings) -> None:
+        self.log, self.proposer, self.screen, self.settings = log, proposer, screen, settings
+        self.scale: Scale | None = None
+        self.replayed = 0
+        self._results: dict[int, Row] = {}
+        self._jobs: dict[int, Job] = {}
+        self._pending_rows: dict[int, list[Row]] = {}
+        self._visible = 0  # results with a smaller index have been told to the proposer
+        self._next = 0
+        self._search_end = settings.evaluations
+        self._queue: list[Job] = []
+        self._final: list[Job] | None = None
+        self._logged = {row["index"]: row for row in log.rows() if row["index"] is not None}
+        self._restore_marks()
+
+    # -- ask ---------------------------------------------------------------------------------------------------------
+
+    def wants_more(self) -> bool:
+        """Whether a job is still to be asked or told."""
+        return self._final is None or bool(self._queue) or any(job.index not in self._results for job in self._final)
+
+    def ask(self, slots: int) -> list[Job]:
+        """Up to `slots` jobs to be dispatched now; none while the window waits for results."""
+        jobs: list[Job] = []
+        while len(jobs) < slots:
+            job = self._queue.pop(0) if self._queue else self._ask_one()
+            if job is None:
+                break
+            answer = self._logged.get(job.index)
+            if answer is None:
+                jobs.append(job)
+            else:
+                self._replay(job, answer)
+        return jobs
+
+    def _ask_one(self) -> Job | None:
+        if self._final is not None:
+            return None
+        count = len(self.settings.baselines)
+        if self._next < min(count, self._search_end):
+            name, formula = self.settings.baselines[self._next]
+            return self._number(Proposal(str(parse_candidate(formula)), (name,), "baseline"), {}, [])
+        if self._next >= self._search_end:
+            return self._ask_final()
+        if not self._told_up_to(max(count - 1, self._next - self.settings.window)):
+            return None
+        return self._ask_proposer()
+
+    def _told_up_to(self, last: int) -> bool:
+        """Tells the proposer every result with index <= last, in order; False while one is missing."""
+        if any(index not in self._results for index in range(self._visible, last + 1)):
+            return False
+        self._freeze()
+        while self._visible <= last:
+            self._tell_proposer(self._results[self._visible])
+            self._visible += 1
+        return True
+
+    def _ask_proposer(self) -> Job:
+        k = self._next
+        rng = random.Random(int.from_bytes(hashlib.sha256(f"{self.settings.seed}/{k}".encode()).digest()))
+        screened: list[Row] = []
+        for attempt in range(MAX_ATTEMPTS):
+            proposal = self.proposer.ask(rng)
+            verdict = self.screen.check(proposal.candidate)
+            if verdict is None:
+                return self._number(proposal, self._bar(), screened)
+            screened.append(_screened_row(k, attempt, proposal, verdict, self.settings.seed))
+        raise ValueError(
+            f"{MAX_ATTEMPTS} proposals in a row were screened out at ask {k} (last: {screened[-1]['reason']}); "
+            "the space is used up or too narrow: widen it or lower budget.evaluations"
+        )
+
+    def _number(self, proposal: Proposal, bar: Mapping[str, float], screened: list[Row]) -> Job:
+        job = Job(self._next, proposal.candidate, self.settings.seed, "search", (), dict(bar))
+        self._register(job, proposal, screened)
+        self._next += 1
+        self.screen.add(job.index, job.candidate)
+        return job
+
+    def _register(self, job: Job, proposal: Proposal, screened: list[Row]) -> None:
+        row: Row = _row(job.index, len(screened), proposal, job.seed) | {"index": job.index}
+        self._jobs[job.index] = job
+        self._pending_rows[job.index] = [*screened, row]
+
+    def _bar(self) -> dict[str, float]:
+        assert self.scale is not None
+        means = []
+        for index in range(self._visible):
+            row = self._results[index]
+            means.append(standardize(row, self.scale, self.settings.directions).get("quality_mean", -3.0) if row["status"] == "ok" else -3.0)
+        bar = {"promote": promote_bar(means, self.settings.promote)}
+        for pair in self.settings.quality_pairs:
+            bar[f"quality:{pair}"] = self.scale.quality[pair]
+            bar[f"center:{pair}"] = self.scale.center[f"quality:{pair}"]
+            bar[f"spread:{pair}"] = self.scale.spread[f"quality:{pair}"]
+        return bar
+
+    def _ask_final(self) -> Job | None:
+        if any(index not in self._results for index in range(self._next)):
+            return None
+        self._freeze()
+        self._final = []
+        first = FINAL_INDEX + 1000 * self._search_end
+        for candidate in contestants(self.rows(), self.pick()):
+            for pair in self.settings.final_pairs:
+                job = Job(first + len(self._final), candidate, FINAL_SEED, "final", (pair,), {})
+                self._register(job, Proposal(candidate, (), "final"), [])
+                self._final.append(job)
+        self._queue = list(self._final)
+        return self._queue.pop(0) if self._queue else None
+
+    # -- tell --------------------------------------------------------------------------------------------------------
+
+    def tell(self, results: Sequence[Result]) -> None:
+        """Logs results (fsynced before they count); one that was told already is dropped."""
+        records = []
+        for result in results:
+            job = self._jobs.get(result.index)
+            if job is None or result.candidate != job.candidate:
+                raise ValueError(f"a result for job {result.index} (`{result.candidate[:60]}`) that was not asked")
+            if result.index in self._results:
+                continue
+            rows = self._pending_rows.pop(result.index)
+            _fill(rows[-1], result)
+            self._results[result.index] = rows[-1]
+            records.append({"type": "result", "rows": rows})
+        if records:
+            self.log.append(records)
+            self._freeze()
+        if self.log.is_full():
+            self.close_segment()
+
+    def _replay(self, job: Job, answer: Row) -> None:
+        if answer["candidate"] != job.candidate:
+            raise LogError(
+                f"job {job.index} of the log is `{answer['candidate'][:80]}`, but this code, space and seed propose "
+                f"`{job.candidate[:80]}`: resume with the evosearch and the space that started the run"
+            )
+        self._pending_rows.pop(job.index)
+        self._results[job.index] = answer
+        self.replayed += 1
+
+    def _freeze(self) -> None:
+        count = len(self.settings.baselines)
+        if self.scale is not None or any(i not in self._results for i in range(count)):
+            return
+        scores = {name: self._results[i]["scores"] for i, (name, _) in enumerate(self.settings.baselines)}
+        self.scale = freeze(scores, self.settings.directions)
+        if not self.log.marks("scale"):
+            scale = {"center": dict(self.scale.center), "spread": dict(self.scale.spread), "quality": dict(self.scale.quality)}
+            self.log.append([{"type": "scale", **scale}])
+
+    def _tell_proposer(self, row: Row) -> None:
+        assert self.scale is not None
+        objectives = standardize(row, self.scale, self.settings.directions)
+        told = {}
+        if "quality_mean" in objectives and "saved_per_element" in row["objectives"]:
+            told = {"mean": objectives["quality_mean"], "worst": objectives["quality_worst"],
+                    "simplicity": -row["objectives"]["complexity"], "lean": -row["objectives"]["saved_per_element"]}  # fmt: skip
+        self.proposer.tell(Outcome(row["index"], row["candidate"], row["proposer"], row["status"], told))
+
+    # -- budget, pause, reading --------------------------------------------------------------------------------------
+
+    def stop_asking(self) -> None:
+        """The time budget is over: the final check starts once what is in flight is told. Logged as a change."""
+        if self._final is None and self._next < self._search_end:
+            self._search_end = max(self._next, len(self.settings.baselines))
+            self.log.append([{"type": "change", "search_end": self._search_end, "evaluations": self.settings.evaluations}])
+
+    def _restore_marks(self) -> None:
+        for mark in self.log.marks("change"):
+            if mark.get("evaluations") == self.settings.evaluations and "search_end" in mark:
+                self._search_end = mark["search_end"]
+
+    def close_segment(self) -> None:
+        """Closes the open segment into Parquet, objectives filled in."""
+        self.log.close_segment([self._with_objectives(r) for record in self.log.records if record["type"] == "result" for r in record["rows"]])
+
+    def _with_objectives(self, row: Row) -> Row:
+        if self.scale is None or row["index"] is None or row["index"] >= FINAL_INDEX:
+            return row
+        return {**row, "objectives": {**row["objectives"], **standardize(row, self.scale, self.settings.directions)}}
+
+    def rows(self) -> list[Row]:
+        """Every search row told so far, in index order, objectives filled in."""
+        return [self._with_objectives(self._results[i]) for i in sorted(self._results) if i < FINAL_INDEX]
+
+    def pick(self) -> Pick | None:
+        """The recommended function of the rows told so far."""
+        return pick(self.rows(), self.scale) if self.scale else None
+
+    def final_rows(self) -> list[Row]:
+        """The rows of the final check that belong to this length of search."""
+        return [self._results[job.index] for job in self._final or [] if job.index in self._results]
+
+    def progress(self) -> dict[str, int]:
+        """Counts for a progress line: asked, told, end of the search, and jobs altogether where known."""
+        return {"asked": self._next, "told": sum(1 for i in self._results if i < FINAL_INDEX), "evaluations": self._search_end,
+                "final": len(self._final or []), "final_told": len(self.final_rows())}  # fmt: skip
+
+
+def _row(ask: int, attempt: int, proposal: Proposal, seed: int) -> Row:
+    return {
+        "index": None, "ask": ask, "attempt": attempt, "candidate": proposal.candidate,
+        "canonical_id": parse_candidate(proposal.candidate).canonical_id, "parents": " ".join(proposal.parents),
+        "proposer": proposal.proposer, "stage": "", "status": "", "reason": None, "duplicate_of": None, "seed": seed,
+        "device": None, "worker": None, "error": None, "objectives": {}, "scores": {}, "rates": {}, "seconds": {},
+    }  # fmt: skip
+
+
+def _screened_row(ask: int, attempt: int, proposal: Proposal, verdict: Any, seed: int) -> Row:
+    stage = verdict.reason.partition(":")[0]
+    return _row(ask, attempt, proposal, seed) | {
+        "stage": stage, "status": verdict.status, "reason": verdict.reason, "duplicate_of": verdict.duplicate_of,
+    }  # fmt: skip
+
+
+def _fill(row: Row, result: Result) -> None:
+    row.update(
+        stage=result.stage, status=result.status, reason=result.reason, device=result.device, worker=result.worker, error=result.error,
+        objectives=dict(result.objectives), scores=dict(result.scores), rates=dict(result.rates), seconds=dict(result.seconds),
+    )  # fmt: skip

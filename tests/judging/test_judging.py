@@ -1,0 +1,128 @@
+"""Tasks, training, evaluation: fixed regions, bit-equal repeats, every fault a status."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from evosearch.job import Job, Result
+from evosearch.judging import evaluate as evaluation
+from evosearch.judging.evaluate import Plan, Stage, evaluate, worker
+from evosearch.judging.fingerprint import data_hash
+from evosearch.judging.objectives import TASKS, parse_pair
+from evosearch.judging.tasks import task, textures
+from evosearch.judging.train import NonFinite, train
+
+PLAN = Plan(
+    Stage(("digits/mlp",), 10, (1.0,)), Stage(("digits/mlp", "photo/inr.16"), 10, (1.0, 3.0), 2), Stage(("digits/mlp.24",), 10, (1.0,), 2)
+)
+BAR = {"quality:digits/mlp": 0.0, "center:digits/mlp": 50.0, "spread:digits/mlp": 10.0, "promote": -3.0}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def judged(candidate, bar=None, stage="search", pairs=()):
+    (result,) = evaluate([Job(3, candidate, 0, stage, pairs, bar or {})], PLAN)
+    assert Result.from_text(result.to_text()) == result
+    return result
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_loads_three_regions_and_trains_on_each_architecture(name):
+    for variant in ("", *TASKS[name].variants):
+        data = task(name).load(variant)
+        assert len(data.train[0]) > len(data.validation[0]) > 0
+        assert len(data.test[0]) > 0
+    for architecture in TASKS[name].architectures:
+        found = train(f"{name}/{architecture}", lambda features: nn.ReLU(), 0, 1.0, 2, test=True)
+        assert math.isfinite(found.validation)
+
+
+def test_no_texture_pixel_is_in_two_regions():
+    columns = sorted(textures.REGIONS.values())
+    assert all(a[1] <= b[0] for a, b in pairwise(columns))
+
+
+def test_a_run_is_a_function_of_its_seed():
+    def once(seed):
+        return train("textures/plain-cnn", lambda features: nn.SiLU(), seed, 1.0, 5, test=True)
+
+    torch.manual_seed(123)
+    state = torch.random.get_rng_state()
+    assert once(0) == once(0)
+    assert once(0) != once(1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_relu_is_far_above_no_activation_on_textures():
+    relu, identity = (train("textures/plain-cnn", lambda features, m=m: m(), 0, 3.0, 100).validation for m in (nn.ReLU, nn.Identity))
+    assert relu > identity + 30
+
+
+def test_without_a_bar_everything_is_trained():
+    result = judged("tanh(x)")
+    assert (result.status, result.stage) == ("ok", "full")
+    assert {f"{s}:{p}:{k}" for s in ("full", "test") for p in PLAN.full.pairs for k in (0, 1)} < set(result.scores)
+    assert set(result.rates) == {"full:digits/mlp", "full:photo/inr.16"}
+    assert result.objectives == {"complexity": 7.0, "saved_per_element": 1.0}
+
+
+def test_below_the_quality_bar_is_rejected_and_below_the_promotion_bar_stays():
+    assert judged("tanh(x)", {**BAR, "quality:digits/mlp": 99.9}).reason == "quality:digits/mlp"
+    stays = judged("tanh(x)", {**BAR, "promote": 2.9, "center:digits/mlp": 90.0})
+    assert (stays.status, stays.stage) == ("ok", "quality")
+    assert judged("tanh(x)", BAR).stage == "full"
+
+
+def test_the_final_stage_trains_the_pairs_of_the_job_on_its_own_seeds():
+    (result,) = evaluate([Job(3, "sin(x)", 1000, "final", ("digits/mlp.24",))], PLAN)
+    assert set(result.scores) == {"final:digits/mlp.24:1000", "final:digits/mlp.24:1001"}
+
+
+def test_not_finite_values_and_gradients_are_rejected_with_a_reason():
+    assert judged("exp(exp(exp(x)))").reason == "nonfinite:forward:float32"
+    assert judged("sqrt(abs(x))").reason == "nonfinite:gradient:float32"
+
+
+@pytest.mark.parametrize(("fault", "status"), [(NonFinite("loss"), "nonfinite"), (MemoryError(), "memory"), (RuntimeError("odd"), "error")])
+def test_a_fault_is_one_row_with_its_reason(monkeypatch, fault, status):
+    def fail(*args, **options):
+        raise fault
+
+    monkeypatch.setattr(evaluation, "train", fail)
+    result = judged("tanh(x)")
+    assert (result.index, result.status, result.stage) == (3, status, "quality")
+
+
+def test_text_that_is_no_candidate_is_a_row_too():
+    assert judged("no formula at all").status == "error"
+
+
+def test_the_worker_speaks_text():
+    assert Plan.from_text(PLAN.to_text()) == PLAN
+    result = Result.from_text(worker(PLAN.to_text())(Job(0, "sin(x)", 0, bar=BAR).to_text()))
+    assert result.status == "ok"
+
+
+def test_the_data_have_a_fingerprint():
+    assert data_hash(["digits/mlp"]) == data_hash(["digits/deep-mlp"]) != data_hash(["photo/inr"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("textures", "reads task/architecture"), ("texture/plain-cnn", "did you mean `textures`"), ("textures/plaincnn", "did you mean `plain-cnn`"),
+     ("photo.cofee/inr", "did you mean `coffee`"), ("photo/inr.wide", "width")],
+)  # fmt: skip
+def test_a_pair_that_is_not_there_gets_a_suggestion(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_pair(text)

@@ -1,0 +1,109 @@
+"""Laws of the proposers: every proposal lies in its space; the same seed gives the same proposals in any process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from evosearch.language.formula import parse
+from evosearch.proposers import Outcome
+from evosearch.proposers.registry import PROPOSERS, make_portfolio, make_proposer
+from evosearch.space import SearchSpace, sample
+
+SPACE = SearchSpace(("add", "sub", "mul", "div", "max", "min", "neg", "tanh", "sin", "exp", "sigmoid", "gaussian"), 8, 1, True, 1, 0)
+
+
+def proposals(name, count=60):
+    proposer = make_proposer(name, SPACE)
+    texts = []
+    for k in range(count):
+        proposal = proposer.ask(random.Random(k))
+        texts.append(proposal.candidate)
+        score = int(hashlib.sha256(proposal.candidate.encode()).hexdigest(), 16) % 1000 / 1000
+        proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": score, "worst": score - 0.1, "simplicity": -float(k % 7), "lean": -1.0}))
+    return texts
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+def test_every_proposal_lies_in_its_space(name):
+    for text in proposals(name):
+        graph = parse(text)
+        assert SPACE.contains(graph)
+        assert str(graph) == text
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+def test_the_same_in_another_process_with_another_hash_seed(name):
+    code = "import json, csv, email\nfrom tests.proposers.test_proposers import proposals, sys\nsys.stdout.write('\\n'.join(proposals(%r)))" % name  # noqa: UP031
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": os.getcwd()}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n") == proposals(name)
+
+
+def test_global_randomness_is_neither_used_nor_changed():
+    random.seed(1)
+    before = random.getstate()
+    for name in PROPOSERS:
+        proposals(name, 30)
+    assert random.getstate() == before
+
+
+def test_a_failed_candidate_is_no_parent():
+    proposer = make_proposer("genetic", SPACE)
+    proposer.tell(Outcome(0, "sin(x) + x", "random", "rejected", {"mean": 9.0, "worst": 9.0, "simplicity": 0.0}))
+    assert proposer.population == []
+
+
+def test_genetic_beats_random_on_a_planted_target():
+    import numpy as np
+
+    from evosearch.meaning.numeric import evaluate
+
+    grid = np.linspace(-4, 4, 81)
+    target = evaluate(parse("tanh(x) * sin(2 * x)"), {"x": grid})
+
+    def best_of(name, seed):
+        proposer, best, seen = make_proposer(name, SPACE), -np.inf, set()
+        for k in range(400):
+            proposal = proposer.ask(random.Random(seed * 1000 + k))
+            if proposal.candidate in seen:
+                continue
+            seen.add(proposal.candidate)
+            gap = float(np.abs(evaluate(parse(proposal.candidate), {"x": grid}) - target).mean())
+            if np.isfinite(gap):
+                best = max(best, -gap)
+                proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": -gap, "worst": -gap, "simplicity": 0.0}))
+        return best
+
+    assert np.median([best_of("genetic", s) for s in range(7)]) > np.median([best_of("random", s) for s in range(7)])
+
+
+def test_deap_and_optuna_do_the_work(monkeypatch):
+    from deap import gp, tools
+
+    from evosearch.proposers import bayes
+
+    called = set()
+    for owner, name in ((gp, "cxOnePoint"), (tools, "selNSGA2"), (bayes.optuna.samplers, "TPESampler")):
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, _o=original, _n=name, **k: (called.add(_n), _o(*a, **k))[1])
+    proposals("genetic")
+    proposals("bayes", 20)
+    assert called == {"cxOnePoint", "selNSGA2", "TPESampler"}
+
+
+def test_a_space_of_unknown_operators_is_refused():
+    with pytest.raises(ValueError, match="operators of the table"):
+        SearchSpace(("add", "sinn"), 8)
+    with pytest.raises(ValueError, match="did you mean `genetic`"):
+        make_portfolio({"genetics": 1.0}, SPACE)
+
+
+def test_samples_differ():
+    assert len({str(sample(SPACE, random.Random(k))) for k in range(100)}) > 80

@@ -1,0 +1,32 @@
+"""Random graphs for property tests: every feature of the language enters here."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from evosearch.language.graph import Graph, canonical, constant, make, parameter, statistic, variable
+from evosearch.language.operators import AXIS_SETS, OPERATORS, STATISTICS
+
+SEARCHABLE = sorted(name for name, row in OPERATORS.items() if row.searchable)
+NUMBERS = st.floats(-8, 8, allow_nan=False).map(lambda v: round(v, 3))
+
+
+def _leaf(statistics: bool) -> st.SearchStrategy[Graph]:
+    kinds = ["layer", "channel"] if statistics else ["layer"]
+    parameters = st.builds(parameter, st.sampled_from(["p", "q"]), st.sampled_from(kinds), st.just(0.5))
+    return st.one_of(st.just(variable("x")), st.just(variable("x")), NUMBERS.map(constant), parameters)
+
+
+def graphs(statistics: bool = False, operators: list[str] = SEARCHABLE, max_leaves: int = 8) -> st.SearchStrategy[Graph]:
+    """Canonical graphs over the operators; with statistics, over all axis sets as well."""
+
+    def extend(inner: st.SearchStrategy[Graph]) -> st.SearchStrategy[Graph]:
+        def node(name: str) -> st.SearchStrategy[Graph]:
+            return st.tuples(*[inner] * OPERATORS[name].arity).map(lambda args: make(name, *args))
+
+        built = st.sampled_from(operators).flatmap(node)
+        if not statistics:
+            return built
+        return st.one_of(built, st.builds(statistic, st.sampled_from(STATISTICS), inner, st.sampled_from(AXIS_SETS)))
+
+    return st.recursive(_leaf(statistics), extend, max_leaves=max_leaves).map(canonical)

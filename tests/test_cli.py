@@ -1,0 +1,166 @@
+"""The commands, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+EVOSEARCH = [sys.executable, "-m", "evosearch.cli"]
+TINY = ["run", "search_spaces/smoke.yaml", "--set", "budget.evaluations=14", "--set", "judging.full.steps=5", "--set", "judging.final.steps=5"]
+COLUMNS = ["index", "ask", "attempt", "candidate", "canonical_id", "proposer", "status", "reason", "stage", "parents", "duplicate_of"]
+
+
+def evosearch(*arguments, check=True):
+    done = subprocess.run([*EVOSEARCH, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def refused(*arguments):
+    done = evosearch(*arguments, check=False)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    return done.stderr
+
+
+def table(directory):
+    """What a run found: everything but times, workers and the like."""
+    (part,) = (directory / "results").glob("*.parquet")
+    data = pq.read_table(part)
+    names = COLUMNS + [n for n in data.column_names if n.startswith(("score_", "rate_", "mean", "worst", "quality_", "complexity", "saved"))]
+    return data.select(names).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "first"
+    output = evosearch(*TINY, "--out", directory, "--workers", 2)
+    return directory, output.stdout
+
+
+def test_help_is_instant():
+    start = time.perf_counter()
+    assert "export" in evosearch("--help").stdout
+    assert time.perf_counter() - start < 2  # 0.13 s on an idle machine; the bound is for a busy one
+    code = "import sys; sys.argv = ['evosearch', '--help']\nfrom evosearch.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'ray', 'sympy', 'numpy', 'optuna', 'pyarrow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_run_leaves_a_table_a_verdict_and_readable_files(finished):
+    directory, output = finished
+    assert ">>>>" in output
+    assert "baseline relu" in output
+    assert "final check" in output
+    assert "not better than" in output or "better than" in output
+    assert json.loads((directory / "status.json").read_text())["finished"]
+    assert {"pick", "verdict", "novelty", "simplified", "relative_time", "counts"} <= set(json.loads((directory / "summary.json").read_text()))
+    rows = table(directory)
+    assert len({r["candidate"] for r in rows if r["index"] is not None and r["index"] < 10**9}) == 14
+
+
+def test_top_prints_the_table_again(finished):
+    assert ">>>>" in evosearch("top", finished[0]).stdout
+
+
+def test_run_again_resumes_and_does_nothing_twice(finished, tmp_path):
+    directory = tmp_path / "copy"
+    shutil.copytree(finished[0], directory)
+    before = table(directory)
+    evosearch(*TINY, "--out", directory)
+    evosearch("resume", directory)
+    assert table(directory) == before
+
+
+@pytest.mark.parametrize("options", [("--workers", 1), ("--executor", "serial"), pytest.param(("--executor", "ray"), marks=pytest.mark.cluster)])
+def test_the_same_candidates_in_the_same_order_for_any_executor(finished, tmp_path, options):
+    evosearch(*TINY, "--out", tmp_path / "other", *options)
+    assert table(tmp_path / "other") == table(finished[0])
+
+
+def test_killed_half_way_and_run_again_gives_the_same_table(finished, tmp_path):
+    directory = tmp_path / "killed"
+    driver = subprocess.Popen([*EVOSEARCH, *TINY, "--out", str(directory), "--workers", "2"], stdout=subprocess.DEVNULL, start_new_session=True)
+    journal = directory / "journal.jsonl"
+    while not journal.exists() or journal.read_bytes().count(b'"type":"result"') < 7:
+        assert driver.poll() is None
+        time.sleep(0.01)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    evosearch(*TINY, "--out", directory)
+    assert table(directory) == table(finished[0])
+
+
+def test_ctrl_c_finishes_what_is_in_flight_and_prints_the_table(tmp_path):
+    directory = tmp_path / "stopped"
+    driver = subprocess.Popen([*EVOSEARCH, *TINY, "--out", str(directory)], stdout=subprocess.PIPE, text=True)
+    journal = directory / "journal.jsonl"
+    while not journal.exists() or journal.read_bytes().count(b'"type":"result"') < 5:
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGINT)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 0
+    assert "Go on with: evosearch resume" in output
+
+
+def test_what_must_not_change_is_refused_and_shown(finished, tmp_path):
+    assert "seed: 0 -> 1" in refused(*TINY, "--out", finished[0], "--seed", 1)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").touch()
+    assert "is not a run" in refused(*TINY, "--out", other)
+
+
+def test_another_environment_is_refused_without_the_flag(finished, tmp_path):
+    directory = tmp_path / "moved"
+    shutil.copytree(finished[0], directory)
+    file = directory / "run.yaml"
+    file.write_text(file.read_text().replace("torch: ", "torch: 1."))
+    assert "another environment" in refused(*TINY, "--out", directory)
+    evosearch(*TINY, "--out", directory, "--accept-new-environment")
+
+
+def test_mistakes_are_one_line_and_write_nothing(tmp_path):
+    out = tmp_path / "never"
+    bad = tmp_path / "bad.yaml"
+    bad.write_text((Path(__file__).parent.parent / "search_spaces" / "smoke.yaml").read_text().replace("promote", "promot"))
+    message = refused("run", bad, "--out", out)
+    assert "did you mean `promote`" in message
+    assert f"{bad}:" in message
+    assert "did you mean `smoke.yaml`" in refused("run", "smok.yaml", "--out", out).replace("search_spaces/", "")
+    assert "goes with the executor ray" in refused(*TINY, "--out", out, "--address", "auto") or out.exists()
+    assert "unknown operator `sigmod`" in refused("explain", "sigmod(x)")
+    assert "__import__" in refused("explain", "__import__('os').system('true')")
+    assert "at most 4096 characters" in refused("explain", "(" * 10000 + "x" + ")" * 10000)
+    assert "not a run" in refused("top", tmp_path)
+    assert "--formula" in refused("export", "--to", tmp_path / "x")
+    assert refused("run")
+
+
+def test_export_of_the_pick_and_of_a_formula(finished, tmp_path):
+    evosearch("export", finished[0], "--best", "--to", tmp_path / "my_layer")
+    assert sorted(p.name for p in (tmp_path / "my_layer").iterdir()) == ["formula.json", "my_layer.py", "my_layer.ts.pt"]
+    formula = "x / max(std(x, batch, eps=1e-3), v * x + std(x, instance)) where v: channel = 1"
+    evosearch("export", "--formula", formula, "--to", tmp_path / "b0", "--name", "evo_b0")
+    text = (tmp_path / "b0" / "evo_b0.py").read_text()
+    assert "import evosearch" not in text
+    assert "class EvoB0(nn.Module)" in text
+    assert "holds other things" in refused("export", "--formula", "sin(x)", "--to", tmp_path)
+    assert "identifier" in refused("export", "--formula", "sin(x)", "--to", tmp_path / "a-b")
+
+
+def test_explain_operators_library():
+    assert "evonorm_s0" in evosearch("explain", "x * sigmoid(v * x) / std(x, group) where v: channel = 1").stdout
+    assert "derivative" in evosearch("operators").stdout
+    assert "arXiv 1908.08681" in evosearch("library", "mish").stdout

@@ -1,0 +1,100 @@
+"""Imports go down only, a heavy library lives in one file, and the source executes no text. Read from the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "evosearch"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# What each floor may import of the package. `job` stands on the floor of the language.
+FLOORS = {
+    "language": {"language"},
+    "job": {"job"},
+    "meaning": {"language", "meaning"},
+    "compiler": {"language", "meaning", "compiler"},
+    "space": {"language", "meaning"},
+    "proposers": {"language", "meaning", "space", "proposers"},
+    "search": {"language", "meaning", "space", "proposers", "search", "job"},
+    "judging": {"language", "meaning", "compiler", "judging", "job"},
+    "execution": {"job", "execution"},
+    "run": {"language", "meaning", "space", "proposers", "search", "judging", "execution", "job", "config", ""},
+}
+ONE_FILE = {
+    "sympy": "meaning/symbolic.py", "deap": "proposers/genetic.py", "optuna": "proposers/bayes.py",
+    "pyarrow": "search/store.py", "ray": "execution/ray.py",
+}  # fmt: skip
+TORCH_FREE = ("language", "meaning", "space", "proposers", "search", "execution", "job", "config")
+
+
+def floor(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the floor"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down_only(path):
+    allowed = FLOORS.get(floor(path))
+    if allowed is None:
+        return
+    for name in imports(path):
+        if name.split(".")[0] == "evosearch":
+            parts = name.split(".")
+            assert (parts[1] if len(parts) > 1 else "") in allowed, f"{path} imports {name}"
+
+
+def test_every_folder_has_its_floor():
+    named = {floor(p) for p in FILES} - {"__init__"}
+    assert named - set(FLOORS) == {"delivery", "config", "cli"}
+
+
+@pytest.mark.parametrize(("library", "home"), ONE_FILE.items())
+def test_a_heavy_library_lives_in_one_file(library, home):
+    users = {str(p.relative_to(PACKAGE)) for p in FILES if any(name.split(".")[0] == library for name in imports(p))}
+    assert users == {home}
+
+
+def test_the_search_half_knows_no_torch():
+    for path in FILES:
+        if floor(path) in TORCH_FREE:
+            assert not any(name.split(".")[0] == "torch" for name in imports(path)), path
+
+
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_ATTRIBUTES = {("pickle", "load"), ("pickle", "loads"), ("yaml", "load_all"), ("sympy", "sympify"), ("sympy", "parse_expr"), ("sympy", "lambdify")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_text_is_executed(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                assert node.func.id not in FORBIDDEN_CALLS, f"{path}:{node.lineno}"
+            if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+                assert (node.func.value.id, node.func.attr) not in FORBIDDEN_ATTRIBUTES, f"{path}:{node.lineno}"
+            assert not any(k.arg == "shell" for k in node.keywords), f"{path}:{node.lineno}"
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "load" and ast.unparse(node.func) == "torch.load":
+                assert any(k.arg == "weights_only" for k in node.keywords), f"{path}:{node.lineno}"
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert not any(alias.name in ("pickle", "dill", "shelve", "marshal") for alias in node.names), path
+        if isinstance(node, ast.ExceptHandler):
+            silent = len(node.body) == 1 and isinstance(node.body[0], ast.Pass)
+            assert not (silent and (node.type is None or ast.unparse(node.type) == "Exception")), f"{path}:{node.lineno} swallows"
+
+
+def test_no_file_is_long():
+    long = {str(p.relative_to(PACKAGE)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400}
+    assert not long

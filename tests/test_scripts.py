@@ -1,0 +1,54 @@
+"""The scripts: the miniature runs and resumes, the shell scripts parse, the cluster file is what Ray expects."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_miniature_runs_the_idea_end_to_end_and_resumes(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "evosearch_mini.py"), str(tmp_path / "log.jsonl")]
+    start = time.perf_counter()
+    whole = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert time.perf_counter() - start < 60  # under 30 s on an idle machine
+    assert "(baseline)" in whole
+    assert "(front)" in whole
+    log = (tmp_path / "log.jsonl").read_text()
+    (tmp_path / "log.jsonl").write_text("".join(line + "\n" for line in log.splitlines()[:40]))
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == whole
+    assert [json.loads(line)["graph"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [json.loads(line)["graph"] for line in log.splitlines()]
+
+
+@pytest.mark.parametrize("script", [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"], ids=lambda p: p.name)
+def test_shell_scripts_parse(script):
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_ci_runs_exactly_the_test_script():
+    assert "scripts/test.sh" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_cluster_file_names_its_node_types():
+    data = YAML(typ="safe", pure=True).load((ROOT / "cluster.yaml").read_text())
+    assert data["head_node_type"] in data["available_node_types"]
+    assert "-c constraints.txt" in data["setup_commands"][0]
+
+
+def test_constraints_pin_every_dependency():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    for requirement in wanted:
+        name = requirement.split(">")[0].split("=")[0].split("<")[0].lower()
+        assert name in pinned, requirement
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().splitlines()
