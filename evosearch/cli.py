@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from evosearch.config import Config
 
 app = typer.Typer(
@@ -54,13 +56,11 @@ def resume(
 
 
 def _search(config: Config, directory: Path, accept_new_environment: bool) -> None:
-    from rich.console import Console
-
     from evosearch import run as running
     from evosearch.delivery.summary import summarize
     from evosearch.delivery.table import Progress, print_table
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = _console()
     config = running.prepare(directory, config, accept_new_environment)
     console.print(f"run {directory}: {config.budget.evaluations} functions, executor {config.execution.executor}", highlight=False)
     progress = Progress(console)
@@ -76,15 +76,20 @@ def _search(config: Config, directory: Path, accept_new_environment: bool) -> No
         console.print(f"\nstopped; everything told is in {directory}. Go on with: evosearch resume {directory}", highlight=False)
 
 
+def _console() -> Console:
+    """The terminal as it is; wide lines where there is none, so that a log file keeps its tables."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
 @app.command()
 def top(directory: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
     """Pareto table of a run: formula, objectives with units, baselines marked, >>>> on the pick."""
-    from rich.console import Console
-
     from evosearch.delivery.table import print_table
     from evosearch.run import stored
 
-    print_table(Console(soft_wrap=not sys.stdout.isatty()), directory, stored(directory)[0])
+    print_table(_console(), directory, stored(directory)[0])
 
 
 @app.command()
@@ -167,30 +172,13 @@ def library(name: Annotated[Optional[str], typer.Argument(help="One layer; all o
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        if not _is_for_users(error):
-            raise
-        print(f"evosearch: {_one_line(error)}", file=sys.stderr)
+        app()
+    except (ValueError, OSError) as error:
+        print(f"evosearch: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-
-
-def _is_for_users(error: Exception) -> bool:
-    from click.exceptions import ClickException
-
-    return isinstance(error, (ValueError, ClickException, OSError))
-
-
-def _one_line(error: Exception) -> str:
-    from click.exceptions import ClickException
-
-    text = error.format_message() if isinstance(error, ClickException) else str(error)
-    return " ".join(text.split())
+    except KeyboardInterrupt:
+        print("evosearch: stopped at once; what was told is kept, and `evosearch resume` goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

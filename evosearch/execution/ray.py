@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from evosearch.job import Job, Result
 _MOST_KILLS = 2
 _TICK = 1.0  # seconds between two looks at the leases
 _SHORTEST_LEASE = 60.0  # seconds
+_PATIENCE = 300.0  # seconds: a cluster may have to start machines first
 _STORE = 100 * 2**20  # bytes of object store: only short texts travel
 
 
@@ -46,7 +48,10 @@ class _Actor:
 
 @dataclass
 class _Seat:
-    """One worker as the driver sees it. `loading` and `running` are references to answers that are not there yet."""
+    """One worker as the driver sees it. `loading` and `running` are references to answers that are not there yet.
+
+    A seat may load for ever where the cluster has fewer cores than asked for: it gets no job until it is warm.
+    """
 
     actor: Any
     loading: Any
@@ -70,6 +75,8 @@ class RayExecutor:
             _start(address, workers)
         self._actor_class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Actor)
         self._seats = [self._seat() for _ in range(workers)]
+        self._queue: deque[Job] = deque()  # waits here, not in Ray, for the first seat that is warm and free
+        self._started, self._loaded_once = time.monotonic(), False
         self._kills: dict[int, int] = {}
 
     def _seat(self) -> _Seat:
@@ -77,15 +84,18 @@ class RayExecutor:
         return _Seat(actor, actor.load.remote())
 
     def free_slots(self) -> int:
-        return sum(1 for seat in self._seats if seat.job is None)
+        return self.workers - len(self.in_flight)
 
     def submit(self, job: Job) -> None:
-        free = [seat for seat in self._seats if seat.job is None]
-        self._place(job, next((seat for seat in free if seat.loading is None), free[0]))
+        self._queue.append(job)
+        self._place()
 
-    def _place(self, job: Job, seat: _Seat) -> None:
-        seat.job, seat.since = job, time.monotonic()
-        seat.running = seat.actor.run.remote(job.to_text())
+    def _place(self) -> None:
+        """Hands waiting jobs to the seats that can start them now; the lease begins here."""
+        for seat in self._seats:
+            if self._queue and seat.loading is None and seat.job is None:
+                seat.job, seat.since = self._queue.popleft(), time.monotonic()
+                seat.running = seat.actor.run.remote(seat.job.to_text())
 
     def poll(self, timeout: float) -> list[Result]:
         deadline = time.monotonic() + timeout
@@ -102,6 +112,10 @@ class RayExecutor:
         if done:  # take along whatever else is there
             done, _ = ray.wait(references, num_returns=len(references), timeout=0)
         answers = [self._attend(number, set(done)) for number in range(self.workers)]
+        self._place()
+        if not self._loaded_once and time.monotonic() - self._started > _PATIENCE:
+            cores = ray.cluster_resources().get("CPU", 0)
+            raise RuntimeError(f"no worker has started in {_PATIENCE:g} s: each needs a free core; Ray has {cores:g} in all")
         return [answer for answer in answers if answer is not None]
 
     def _attend(self, number: int, done: set[Any]) -> Result | None:
@@ -109,7 +123,7 @@ class RayExecutor:
         seat = self._seats[number]
         reference = seat.loading or seat.running
         if reference not in done:
-            overdue = seat.job is not None and not seat.loading and time.monotonic() - seat.since > self._lease
+            overdue = seat.job is not None and time.monotonic() - seat.since > self._lease
             return self._lost(number, f"no answer for {self._lease:g} s") if overdue else None
         try:
             answer = ray.get(reference, timeout=_SHORTEST_LEASE)
@@ -118,7 +132,7 @@ class RayExecutor:
         except ray.exceptions.RayTaskError as error:
             raise RuntimeError(str(error.cause)) from None  # the entry does not load: no fresh actor would help
         if seat.loading:
-            seat.loading, seat.since = None, time.monotonic()
+            seat.loading, self._loaded_once = None, True
             return None
         seat.job, seat.running = None, None
         return Result.from_text(answer)
@@ -132,13 +146,13 @@ class RayExecutor:
             return None
         self._kills[job.index] = self._kills.get(job.index, 0) + 1
         if self._kills[job.index] < _MOST_KILLS:
-            self._place(job, self._seats[number])
+            self._queue.appendleft(job)
             return None
         return Result(job.index, job.candidate, "quarantined", "quarantined:lost_workers", "numeric", error=error[:500])
 
     @property
     def in_flight(self) -> list[int]:
-        return sorted(seat.job.index for seat in self._seats if seat.job is not None)
+        return sorted(job.index for job in (*self._queue, *(seat.job for seat in self._seats)) if job is not None)
 
     def close(self) -> None:
         for seat in self._seats:

@@ -90,6 +90,7 @@ def _evaluate(job: Job, plan: Plan) -> Result:
     run = _Run(job, plan)
     status, reason, error = "ok", None, None
     try:
+        run.read()
         run.all_stages()
     except _Rejected as rejected:
         status, reason = "rejected", str(rejected)
@@ -115,7 +116,9 @@ class _Run:
         self.rates: dict[str, float] = {}
         self.objectives: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
-        graph = parse_candidate(job.candidate).graph
+
+    def read(self) -> None:
+        graph = parse_candidate(self.job.candidate).graph
         self.make_layer = partial(compile_graph, graph)
         self.objectives["complexity"] = float(complexity(graph))
 

@@ -35,7 +35,7 @@ class Operator:
 def _unary(
     name: str, torch: str, numpy: str, sympy: str, derivative: str, cost: int, latex: str = "", *, smooth: bool = True
 ) -> Operator:
-    shown = latex or rf"\operatorname{{{name.replace('_', ' ')}}}\left({{a}}\right)"
+    shown = latex or rf"\operatorname{{{{{name.replace('_', ' ')}}}}}\left({{a}}\right)"
     return Operator(name, 1, torch, numpy, sympy, (derivative,), cost, shown, smooth)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from evosearch.execution import Executor
+from evosearch.execution import Executor, make_executor
 from evosearch.job import Job, Result
 
 ENTRY = "tests.execution.toy:load"
@@ -37,6 +37,10 @@ HOSTILE = {
     "daemon": ("ok", None),
     "daemon dies": ("crash", "crash:SIGABRT"),
 }
+
+
+def make(name: str, plan: str = "") -> Executor:
+    return make_executor(name, ENTRY, plan, workers=2, time_limit=TIME_LIMIT, memory_limit_gb=0.25)
 
 
 def jobs_of(candidates: Sequence[str]) -> list[Job]:

@@ -8,16 +8,12 @@ import pytest
 
 from evosearch.execution import EXECUTORS, Executor, make_executor
 from evosearch.job import Job
-from tests.execution.laws import ENTRY, HOSTILE, TIME_LIMIT, happens, jobs_of, offspring, run_all
+from tests.execution.laws import ENTRY, HOSTILE, TIME_LIMIT, jobs_of, make, run_all
 
-WORKERS = 2
 RAY = pytest.param("ray", marks=pytest.mark.cluster)
 EXECUTOR_PARAMS = [RAY if name == "ray" else name for name in EXECUTORS]
-ISOLATED = [name for name in EXECUTOR_PARAMS if name != "serial"]
-
-
-def make(name: str, plan: str = "") -> Executor:
-    return make_executor(name, ENTRY, plan, workers=WORKERS, time_limit=TIME_LIMIT, memory_limit_gb=0.25)
+# Serial isolates nothing, so that a debugger works in it.
+isolated = pytest.mark.parametrize("executor", [name for name in EXECUTOR_PARAMS if name != "serial"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=EXECUTOR_PARAMS)
@@ -25,12 +21,6 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """One executor for all laws, as in a run: what one law leaves behind, the next one meets."""
     with make(request.param) as made:
         yield made
-
-
-def isolated(executor: Executor) -> Executor:
-    if executor.workers == 1:
-        pytest.skip("the serial executor isolates nothing, so that a debugger works in it")
-    return executor
 
 
 def test_every_job_is_answered_once(executor: Executor) -> None:
@@ -53,47 +43,26 @@ def test_slots_and_jobs_in_flight_are_counted(executor: Executor) -> None:
     assert executor.free_slots() == executor.workers
 
 
+@isolated
 @pytest.mark.parametrize("candidate", HOSTILE)
 def test_a_candidate_may_do_anything_and_only_it_suffers(executor: Executor, candidate: str) -> None:
-    results = run_all(isolated(executor), jobs_of([candidate, "clean", "clean", "clean"]), patience=TIME_LIMIT + 15)
+    results = run_all(executor, jobs_of([candidate, "clean", "clean", "clean"]), patience=TIME_LIMIT + 15)
     assert (results[0].status, results[0].reason) == HOSTILE[candidate]
     assert (results[0].error is None) == (results[0].status == "ok")
     assert {results[index].status for index in (1, 2, 3)} == {"ok"}
 
 
+@isolated
 def test_poll_returns_when_its_time_is_up(executor: Executor) -> None:
-    isolated(executor).submit(Job(0, "sleep 0.6", 0))
+    executor.submit(Job(0, "sleep 0.6", 0))
     assert executor.poll(0.1) == []
     assert [result.status for result in executor.poll(10.0)] == ["ok"]
 
 
+@isolated
 def test_a_worker_computes_with_one_thread_and_knows_no_token(executor: Executor) -> None:
-    results = run_all(isolated(executor), jobs_of(["threads", "secrets"]))
+    results = run_all(executor, jobs_of(["threads", "secrets"]))
     assert (results[0].error, results[1].error) == ("1", "")
-
-
-@pytest.mark.parametrize("name", ISOLATED)
-@pytest.mark.parametrize("plan", ["fails", "dies"])
-def test_an_entry_that_does_not_load_is_an_error_for_the_user(name: str, plan: str) -> None:
-    expected = "there is no such data" if plan == "fails" else "ended with code 3"
-    with make(name, plan) as executor, pytest.raises(RuntimeError, match=expected):
-        run_all(executor, jobs_of(["ok"]))
-
-
-@pytest.mark.parametrize("name", EXECUTOR_PARAMS)
-def test_closing_leaves_no_process(name: str) -> None:
-    before = offspring()
-    with make(name) as executor:
-        executor.submit(Job(0, "ok" if name == "serial" else "fork_many", 0))
-        executor.poll(0.3)
-    assert happens(lambda: offspring() <= before, within=5.0)
-
-
-def test_ray_answers_too() -> None:
-    """The one test of the default suite that starts a Ray; the laws above run over it with `-m cluster`."""
-    with make("ray") as executor:
-        results = run_all(executor, jobs_of(["ok", "segfault", "ok", "threads"]))
-    assert [results[index].status for index in range(4)] == ["ok", "crash", "ok", "ok"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from evosearch.meaning.derive import derivative
 from evosearch.meaning.facts import complexity, novelty
 from evosearch.meaning.numeric import equal, evaluate, fingerprints
 from evosearch.meaning.screen import Screen
-from evosearch.meaning.symbolic import from_sympy, simplify, to_sympy
+from evosearch.meaning.symbolic import from_sympy, latex, simplify, to_sympy
 from tests.strategies import graphs
 
 POINTS = np.array([-7.3, -2.1, -0.9, -0.31, 0.27, 0.8, 1.7, 3.4, 8.2])
@@ -68,6 +68,13 @@ def test_simplify_gives_up_in_time():
     (found,) = simplify([parse("+".join(f"sin(x * {i}.5) * exp(cos(x + {i})) / (1 + x * {i})" for i in range(1, 9)))], seconds=0.2)
     assert not found.accepted
     assert "no answer within" in found.note
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_operator_has_latex_with_balanced_braces(name):
+    text = latex(parse(f"{name}({', '.join(['x'] * OPERATORS[name].arity)})"))
+    assert "x" in text
+    assert text.count("{") == text.count("}")
 
 
 def test_sympy_and_back_is_the_same_function():
