@@ -102,14 +102,16 @@ def export(
     name: Annotated[Optional[str], typer.Option(help="Name of the layer; the folder's name by default.")] = None,
 ) -> None:
     """Writes a layer as NAME.py (needs torch only), NAME.ts.pt and formula.json, verified in a fresh process."""
-    from evosearch.delivery.export import export as write
     from evosearch.language.formula import parse
 
     chosen = [option for option in (best, id_, formula) if option]
     if len(chosen) != 1 or (formula is None) == (directory is None):
         raise ValueError("export takes a run with --best or --id ID, or no run and --formula TEXT")
     text = formula if formula is not None else _found(directory, id_)  # type: ignore[arg-type]
-    for path in write(parse(text), to, name or to.resolve().name):
+    graph = parse(text)
+    from evosearch.delivery.export import export as write  # torch: after what can be refused without it
+
+    for path in write(graph, to, name or to.resolve().name):
         print(path)
     print(f"`{text}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from evosearch.language.graph import Graph, canonical, constant, make, parameter, statistic, variable
+from evosearch.language.graph import Graph, canonical, constant, make, parameter, statistic, variable, walk
 from evosearch.language.operators import AXIS_SETS, OPERATORS, STATISTICS
 
 SEARCHABLE = sorted(name for name, row in OPERATORS.items() if row.searchable)
@@ -29,4 +29,13 @@ def graphs(statistics: bool = False, operators: list[str] = SEARCHABLE, max_leav
             return built
         return st.one_of(built, st.builds(statistic, st.sampled_from(STATISTICS), inner, st.sampled_from(AXIS_SETS)))
 
-    return st.recursive(_leaf(statistics), extend, max_leaves=max_leaves).map(canonical)
+    return st.recursive(_leaf(statistics), extend, max_leaves=max_leaves).filter(_has_no_power_of_numbers).map(canonical)
+
+
+def _has_no_power_of_numbers(graph: Graph) -> bool:
+    """The language refuses `9 ** 9 ** 9`: a power of two numbers is to be written as that number."""
+
+    def is_number(node: Graph) -> bool:
+        return not any(leaf.op in ("input", "parameter") for leaf in walk(node))
+
+    return not any(node.op == "pow" and node.args[0].op == "constant" and is_number(node.args[1]) for node in walk(graph))

@@ -52,7 +52,7 @@ def make_executor(
     Raises ValueError for an unknown name, a limit out of range, or an address that does not go with the executor.
     """
     if address and name != "ray":
-        raise ValueError(f"an address goes with the executor `ray`; received it with `{name}`")
+        raise ValueError(f"an address goes with the executor ray; received it with `{name}`")
     if workers is not None and workers < 1:
         raise ValueError(f"an executor needs at least 1 worker; received {workers}")
     if not (math.isfinite(time_limit) and time_limit > 0):

@@ -176,8 +176,13 @@ def _start(address: str | None, workers: int) -> None:
     # Ray turns token authentication on for a cluster it starts. A token in the environment keeps it from writing one to
     # a file that everybody can read; it stays for this process's life, because Ray caches it for as long.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # A fork server that is left alone sees its actor go, and takes with it what its child started; killed, it could not.
+    system = {"kill_child_processes_on_worker_exit": False}
     with _on_loopback():
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_STORE, **quiet)
+        ray.init(
+            address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_STORE,
+            _system_config=system, **quiet,
+        )  # fmt: skip
 
 
 @contextmanager

@@ -61,6 +61,10 @@ class Plan:
         return Plan(**stages, device=data["device"])
 
 
+# What torch's allocators say when they get no memory; they raise a plain RuntimeError.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
 class _Rejected(Exception):
     """The candidate ends here, with a reason code."""
 
@@ -100,6 +104,8 @@ def _evaluate(job: Job, plan: Plan) -> Result:
         status, reason = "memory", f"memory:{run.stage}"
     except Exception as cause:  # a candidate may do anything: what it did is the row
         status, reason, error = "error", f"error:{type(cause).__name__}", str(cause)[:500]
+        if any(words in error for words in _NO_MEMORY):
+            status, reason = "memory", f"memory:{run.stage}"
     return Result(
         job.index, job.candidate, status, reason, run.stage, run.scores, run.rates, run.objectives, run.seconds, plan.device,
         f"pid-{os.getpid()}", error,

@@ -69,7 +69,7 @@ def test_a_worker_computes_with_one_thread_and_knows_no_token(executor: Executor
     ("change", "message"),
     [
         ({"name": "locl"}, "unknown executor `locl`; there are serial, local, ray"),
-        ({"address": "auto"}, "an address goes with the executor `ray`"),
+        ({"address": "auto"}, "an address goes with the executor ray"),
         ({"workers": 0}, "at least 1 worker; received 0"),
         ({"time_limit": 0.0}, "received 0.0"),
         ({"time_limit": float("nan")}, "received nan"),

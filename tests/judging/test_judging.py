@@ -94,7 +94,7 @@ def test_not_finite_values_and_gradients_are_rejected_with_a_reason():
     assert judged("sqrt(abs(x))").reason == "nonfinite:gradient:float32"
 
 
-@pytest.mark.parametrize(("fault", "status"), [(NonFinite("loss"), "nonfinite"), (MemoryError(), "memory"), (RuntimeError("odd"), "error")])
+@pytest.mark.parametrize(("fault", "status"), [(NonFinite("loss"), "nonfinite"), (MemoryError(), "memory"), (RuntimeError("can't allocate memory"), "memory"), (RuntimeError("odd"), "error")])
 def test_a_fault_is_one_row_with_its_reason(monkeypatch, fault, status):
     def fail(*args, **options):
         raise fault

@@ -8,9 +8,11 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from evosearch.language.formula import parse
+from evosearch.meaning.numeric import evaluate
 from evosearch.proposers import Outcome
 from evosearch.proposers.registry import PROPOSERS, make_portfolio, make_proposer
 from evosearch.space import SearchSpace, sample
@@ -60,28 +62,22 @@ def test_a_failed_candidate_is_no_parent():
     assert proposer.population == []
 
 
-def test_genetic_beats_random_on_a_planted_target():
-    import numpy as np
-
-    from evosearch.meaning.numeric import evaluate
-
+@pytest.mark.parametrize("planted", ["x * sigmoid(x)", "tanh(x) * sin(2 * x)", "max(x, sin(x)) - 0.25"])
+def test_selection_draws_proposals_towards_a_planted_target(planted):
+    """The later half of what genetic proposes is nearer to the target than what random draws; no claim about finding it."""
     grid = np.linspace(-4, 4, 81)
-    target = evaluate(parse("tanh(x) * sin(2 * x)"), {"x": grid})
+    target = evaluate(parse(planted), {"x": grid})
 
-    def best_of(name, seed):
-        proposer, best, seen = make_proposer(name, SPACE), -np.inf, set()
-        for k in range(400):
-            proposal = proposer.ask(random.Random(seed * 1000 + k))
-            if proposal.candidate in seen:
-                continue
-            seen.add(proposal.candidate)
+    def later_gaps(name):
+        proposer, gaps = make_proposer(name, SPACE), []
+        for k in range(300):
+            proposal = proposer.ask(random.Random(k))
             gap = float(np.abs(evaluate(parse(proposal.candidate), {"x": grid}) - target).mean())
-            if np.isfinite(gap):
-                best = max(best, -gap)
-                proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": -gap, "worst": -gap, "simplicity": 0.0}))
-        return best
+            gaps.append(gap if np.isfinite(gap) else 100.0)
+            proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": -gaps[-1], "worst": -gaps[-1], "simplicity": 0.0}))
+        return np.median(gaps[150:])
 
-    assert np.median([best_of("genetic", s) for s in range(7)]) > np.median([best_of("random", s) for s in range(7)])
+    assert later_gaps("genetic") < 0.8 * later_gaps("random")
 
 
 def test_deap_and_optuna_do_the_work(monkeypatch):

@@ -43,6 +43,6 @@ TASK = Task(
     load=load,
     loss=loss,
     score=lambda output, target: float(loss(output.double(), target)),
-    batch_size=16,
+    batch_size=8,
     rates={"transformer": 5e-3},
 )
