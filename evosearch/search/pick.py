@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from evosearch.search.pareto import nondominated
+from evosearch.search.pareto import admitted, nondominated
 from evosearch.search.scale import Scale
 
 Row = Mapping[str, Any]
@@ -58,13 +58,12 @@ def pick(rows: Sequence[Row], scale: Scale) -> Pick | None:
 
     Where no mean beats every baseline's, the best mean, marked as not leading. None when nothing found was fully trained.
     """
-    found = [r for r in front(rows) if r["proposer"] != "baseline"]
-    if not found:
-        found = [r for r in rows if r["proposer"] != "baseline" and r["status"] == "ok" and r["stage"] == "full"]
+    full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and admitted(objectives_point(r))]
+    found = [r for r in full if r["proposer"] != "baseline"]
     if not found:
         return None
     best_baseline = max((r["objectives"]["mean"] for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]), default=-math.inf)
-    leading = [r for r in found if r["objectives"]["mean"] > best_baseline]
+    leading = [r for r in front(full) if r["proposer"] != "baseline" and r["objectives"]["mean"] > best_baseline]
     name = "worst" if leading else "mean"
     noise = seed_noise(rows, scale)
     top = max(r["objectives"][name] for r in leading or found)

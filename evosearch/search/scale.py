@@ -51,7 +51,9 @@ def freeze(baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str
             center[f"{stage}:{pair}"] = median(values)
             spread[f"{stage}:{pair}"] = max(high - low, 1e-3 * abs(middle), 1e-6)
     trivial, usual = (pair_scores(baselines[name], "quality") for name in ("identity", "relu"))
-    for pair in usual:
+    for pair in {key.partition(":")[2] for key in center if key.startswith("quality:")}:
+        if pair not in trivial or pair not in usual:
+            raise ValueError(f"the quality bar of {pair} needs the baselines identity and relu; one has no score there, see its row in the log")
         quality[pair] = trivial[pair] + 0.5 * (usual[pair] - trivial[pair])
     assert set(quality) <= set(directions)
     return Scale(center, spread, quality)

@@ -2,9 +2,11 @@
 
     runs/<name>/run.yaml  journal.jsonl  results/part-NNNNNN.parquet  status.json  lock
 
-The journal's first line says which segment it is. A segment is closed by writing the part, then a fresh journal; killed
-between the two, the part is there and the journal's rows are known to be in it. A torn last line is dropped and said;
-damage anywhere else is an error that names the record.
+The journal's first line says which segment it is; the run is the parts with a smaller number, and the journal. A segment
+is closed by writing its part, then replacing the journal by that of the next segment, which carries the records that are
+not results and the part's checksum (Parquet's own leave the footer out). So a reader who sees either journal sees every
+row once, and a part that was written before a kill is written again. A torn last line, one without its newline, is
+dropped and said; damage anywhere else is an error that names the record.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import socket
 import zlib
 from collections.abc import Mapping, Sequence
@@ -42,24 +45,29 @@ class LogError(ValueError):
 def write_atomically(path: Path, data: bytes) -> None:
     """A file that is whole or absent: temporary name, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f"_tmp.{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
+        _write_whole(handle, data)
         os.fsync(handle)
     finally:
         os.close(handle)
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def _frame(number: int, record: Mapping[str, Any]) -> bytes:
-    body = json.dumps({"n": number, **record}, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+def _write_whole(handle: int, data: bytes) -> None:
+    """Writes all of `data`: os.write may take a part of it and say so, as it does on a disk that is getting full."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def _frame(record: Mapping[str, Any]) -> bytes:
+    body = json.dumps(record, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
@@ -70,11 +78,14 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int, bool]:
     position = 0
     while position < len(data):
         end = data.find(b"\n", position)
-        record = _record(data[position:end], len(records)) if end >= 0 else None
-        if record is None:
-            if end >= 0 and end + 1 < len(data):
-                raise LogError(f"record {len(records)} of {path} is damaged and later records follow; restore the file from a copy")
+        if end < 0:
             return records, position, True
+        record = _record(data[position:end], len(records))
+        if record is None:
+            place = "later records follow; restore the file from a copy" if end + 1 < len(data) else (
+                "it is the last one; restore the file from a copy, or delete that line and its job is asked again"
+            )  # fmt: skip
+            raise LogError(f"record {len(records)} of {path} is damaged, {place}")
         records.append(record)
         position = end + 1
     return records, position, False
@@ -98,7 +109,11 @@ class Log:
         self._handle = -1
         (directory / "results").mkdir(parents=True, exist_ok=True)
         self._lock = _take_lock(directory)
-        self._open_journal()
+        try:
+            self._open_journal()
+        except BaseException:
+            self.release()
+            raise
 
     def __enter__(self) -> Log:
         return self
@@ -112,15 +127,28 @@ class Log:
         return list(self._records)
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Appends and fsyncs; when it returns, the records count."""
-        frames = [_frame(len(self._records) + i, record) for i, record in enumerate(records)]
-        os.write(self._handle, b"".join(frames))
-        os.fsync(self._handle)
-        self._records += [{"n": len(self._records) + i, **record} for i, record in enumerate(records)]
+        """Appends and fsyncs; when it returns, the records count. Raises LogError when the disk refuses; then nothing more is taken."""
+        if self._handle < 0:
+            raise LogError(f"the log of {self.directory} is closed; run again to resume")
+        numbered = [{"n": len(self._records) + i, **record} for i, record in enumerate(records)]
+        frames = b"".join(_frame(record) for record in numbered)
+        try:
+            _write_whole(self._handle, frames)
+            os.fsync(self._handle)
+        except OSError as error:
+            # never append behind a tail that may be torn, never fsync again after a failure: the next opening looks at what is there
+            os.close(self._handle)
+            self._handle = -1
+            free = shutil.disk_usage(self.directory).free
+            raise LogError(
+                f"{self.directory / 'journal.jsonl'} cannot be written ({error}; {free} bytes free); "
+                "what was told before is safe: make room and run again to resume"
+            ) from error
+        self._records += numbered
 
     def rows(self) -> list[Row]:
         """Every row of the run, closed segments first."""
-        return [*_part_rows(self.directory), *_journal_rows(self._records)]
+        return _rows(self.directory, self._records)
 
     def marks(self, kind: str) -> list[dict[str, Any]]:
         """The records of a kind other than `result` (they are carried from segment to segment)."""
@@ -134,10 +162,11 @@ class Log:
         """Writes the open segment's rows (as given: objectives filled in) as a part and starts a fresh journal."""
         if not _journal_rows(self._records):
             return
-        segment = self._records[0]["segment"]
-        part = _part_path(self.directory, segment)
-        write_atomically(part, _parquet(sorted(rows, key=lambda r: (r["ask"], r["attempt"]))))
-        self._start_journal(segment + 1, [r for r in self._records[1:] if r["type"] != "result"])
+        data = _parquet(sorted(rows, key=lambda r: (r["ask"], r["attempt"])))
+        write_atomically(_part_path(self.directory, self._records[0]["segment"]), data)
+        first, *rest = self._records
+        kept = [record for record in rest if record["type"] != "result"]
+        self._start_journal(first["segment"] + 1, [*kept, {"type": "part", "segment": first["segment"], "crc32": zlib.crc32(data)}])
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Rewrites status.json atomically."""
@@ -156,14 +185,13 @@ class Log:
         if torn:
             lost = path.stat().st_size - sound
             self.notices.append(f"dropped a torn last line of {lost} bytes in {path}; every complete record is kept")
-        if records and (records[0].get("type") != "open" or records[0].get("format") != FORMAT):
-            raise LogError(f"{path} is of another version than {FORMAT}; use the evosearch that wrote it")
+        segment = _segment(self.directory, records)
         if not records:
-            self._start_journal(len(_parts(self.directory)), [])
+            self._start_journal(0, [])
             return
-        if _part_path(self.directory, records[0]["segment"]).exists():  # killed between part and journal
-            self._start_journal(records[0]["segment"] + 1, [r for r in records[1:] if r["type"] != "result"])
-            return
+        newer = [part for part in _parts(self.directory) if part > _part_path(self.directory, segment)]
+        if newer:
+            raise LogError(f"{path} is older than {newer[-1].name}: it is an old copy; restore the newest one")
         self._records = records
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND)
         if torn:
@@ -171,12 +199,13 @@ class Log:
             os.fsync(self._handle)
 
     def _start_journal(self, segment: int, carried: Sequence[Mapping[str, Any]]) -> None:
-        opening: dict[str, Any] = {"type": "open", "segment": segment, "format": FORMAT}
-        records = [{**record, "n": number} for number, record in enumerate([opening, *carried])]
+        first = {"type": "open", "segment": segment, "format": FORMAT}
+        records = [{**record, "n": number} for number, record in enumerate([first, *carried])]
         path = self.directory / "journal.jsonl"
-        write_atomically(path, b"".join(_frame(r["n"], {k: v for k, v in r.items() if k != "n"}) for r in records))
-        if self._handle >= 0:
+        if self._handle >= 0:  # from here on the old journal takes nothing more, whatever fails
             os.close(self._handle)
+            self._handle = -1
+        write_atomically(path, b"".join(_frame(record) for record in records))
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND)
         self._records = records
 
@@ -201,8 +230,28 @@ def read_run(directory: Path) -> tuple[list[Row], list[dict[str, Any]]]:
     if not (directory / "run.yaml").exists():
         raise LogError(f"{directory} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
     records, _, _ = read_journal(directory / "journal.jsonl")
-    closed = bool(records) and _part_path(directory, records[0]["segment"]).exists()
-    return [*_part_rows(directory), *([] if closed else _journal_rows(records))], records
+    _segment(directory, records)
+    return _rows(directory, records), records
+
+
+def _segment(directory: Path, records: Sequence[Mapping[str, Any]]) -> int:
+    """The open segment's number. Raises LogError when the journal is gone or of another version."""
+    path = directory / "journal.jsonl"
+    if not records:
+        if _parts(directory):
+            raise LogError(f"{path} is missing or empty although closed segments are there; restore it from a copy")
+        return 0
+    if records[0].get("type") != "open" or records[0].get("format") != FORMAT:
+        raise LogError(f"{path} is of another version than {FORMAT}; use the evosearch that wrote it")
+    return int(records[0]["segment"])
+
+
+def _rows(directory: Path, records: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Parts below the open segment, then the journal: never a listing, so a part that is being written is no double."""
+    checksums = {r["segment"]: r["crc32"] for r in records if r["type"] == "part"}
+    segments = range(records[0]["segment"] if records else 0)
+    closed = [row for number in segments for row in _part_rows(_part_path(directory, number), checksums.get(number))]
+    return [*closed, *_journal_rows(records)]
 
 
 def _part_path(directory: Path, segment: int) -> Path:
@@ -213,15 +262,20 @@ def _parts(directory: Path) -> list[Path]:
     return sorted((directory / "results").glob("part-*.parquet"))
 
 
-def _part_rows(directory: Path) -> list[Row]:
-    rows: list[Row] = []
-    for path in _parts(directory):
-        try:
-            table = pq.read_table(path, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
-            raise LogError(f"{path} is damaged ({str(error)[:120]}); restore it from a copy") from None
-        rows += _unflatten(table)
-    return rows
+def _part_rows(path: Path, checksum: int | None) -> list[Row]:
+    """The rows of a closed segment; `checksum` is None for a run that was begun before parts had one."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise LogError(f"{path} is missing although later segments exist; restore it from a copy") from None
+    if checksum not in {None, zlib.crc32(data)}:
+        raise LogError(f"{path} is damaged (not the bytes that were written); restore it from a copy")
+    try:
+        # without threads: Arrow's let go of Python's bytes while the interpreter ends, and 1 process in 20 aborted at its exit
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False) as file:
+            return _unflatten(file.read(use_threads=False))
+    except (OSError, pa.ArrowException) as error:
+        raise LogError(f"{path} is damaged ({str(error)[:120]}); restore it from a copy") from None
 
 
 def _journal_rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -241,6 +295,8 @@ def _parquet(rows: Sequence[Row]) -> bytes:
     for table in _TABLES:
         for key in sorted({key for row in rows for key in row.get(table, {})}):
             name = column_name(table, key)
+            while name in columns:  # two keys that differ in punctuation only; the field's metadata tells them apart
+                name += "_"
             fields.append(pa.field(name, pa.float64(), metadata={"table": table, "key": key}))
             columns[name] = [row.get(table, {}).get(key) for row in rows]
     sink = pa.BufferOutputStream()

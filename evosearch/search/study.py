@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from evosearch.job import Job, Result
 from evosearch.language.candidate import parse_candidate
 from evosearch.proposers import Outcome, Proposal, Proposer
 from evosearch.search.pick import Pick, contestants, pick
-from evosearch.search.scale import Scale, freeze, promote_bar, standardize
+from evosearch.search.scale import CLIP, Scale, freeze, promote_bar, standardize
 from evosearch.search.store import Log, LogError, Row
 
 FINAL_SEED = 1000  # seeds that the search never used
@@ -59,6 +60,7 @@ class Study:
         self._jobs: dict[int, Job] = {}
         self._pending_rows: dict[int, list[Row]] = {}
         self._visible = 0  # results with a smaller index have been told to the proposer
+        self._means: list[float] = []  # their mean quality, sorted; what did not finish counts as the worst
         self._next = 0
         self._search_end = settings.evaluations
         self._queue: list[Job] = []
@@ -138,11 +140,7 @@ class Study:
 
     def _bar(self) -> dict[str, float]:
         assert self.scale is not None
-        means = []
-        for index in range(self._visible):
-            row = self._results[index]
-            means.append(standardize(row, self.scale, self.settings.directions).get("quality_mean", -3.0) if row["status"] == "ok" else -3.0)
-        bar = {"promote": promote_bar(means, self.settings.promote)}
+        bar = {"promote": promote_bar(self._means, self.settings.promote)}
         for pair in self.settings.quality_pairs:
             bar[f"quality:{pair}"] = self.scale.quality[pair]
             bar[f"center:{pair}"] = self.scale.center[f"quality:{pair}"]
@@ -167,19 +165,20 @@ class Study:
 
     def tell(self, results: Sequence[Result]) -> None:
         """Logs results (fsynced before they count); one that was told already is dropped."""
-        records = []
+        fresh: dict[int, list[Row]] = {}
         for result in results:
             job = self._jobs.get(result.index)
             if job is None or result.candidate != job.candidate:
                 raise ValueError(f"a result for job {result.index} (`{result.candidate[:60]}`) that was not asked")
-            if result.index in self._results:
+            if result.index in self._results or result.index in fresh:
                 continue
-            rows = self._pending_rows.pop(result.index)
-            _fill(rows[-1], result)
-            self._results[result.index] = rows[-1]
-            records.append({"type": "result", "rows": rows})
-        if records:
-            self.log.append(records)
+            *screened, row = self._pending_rows[result.index]
+            fresh[result.index] = [*screened, _filled(row, result)]
+        if fresh:
+            self.log.append([{"type": "result", "rows": rows} for rows in fresh.values()])  # it counts once this returns
+            for index, rows in fresh.items():
+                self._results[index] = rows[-1]
+                del self._pending_rows[index]
             self._freeze()
         if self.log.is_full():
             self.close_segment()
@@ -200,13 +199,17 @@ class Study:
             return
         scores = {name: self._results[i]["scores"] for i, (name, _) in enumerate(self.settings.baselines)}
         self.scale = freeze(scores, self.settings.directions)
-        if not self.log.marks("scale"):
-            scale = {"center": dict(self.scale.center), "spread": dict(self.scale.spread), "quality": dict(self.scale.quality)}
-            self.log.append([{"type": "scale", **scale}])
+        frozen = {"center": dict(self.scale.center), "spread": dict(self.scale.spread), "quality": dict(self.scale.quality)}
+        logged = self.log.marks("scale")
+        if not logged:
+            self.log.append([{"type": "scale", **frozen}])
+        elif any(logged[-1][name] != values for name, values in frozen.items()):
+            raise LogError("this code makes another scale from the log's baselines than the run froze: resume with the evosearch that started it")
 
     def _tell_proposer(self, row: Row) -> None:
         assert self.scale is not None
         objectives = standardize(row, self.scale, self.settings.directions)
+        insort(self._means, objectives.get("quality_mean", -CLIP) if row["status"] == "ok" else -CLIP)
         told = {}
         if "quality_mean" in objectives and "saved_per_element" in row["objectives"]:
             told = {"mean": objectives["quality_mean"], "worst": objectives["quality_worst"],
@@ -269,8 +272,9 @@ def _screened_row(ask: int, attempt: int, proposal: Proposal, verdict: Any, seed
     }  # fmt: skip
 
 
-def _fill(row: Row, result: Result) -> None:
-    row.update(
-        stage=result.stage, status=result.status, reason=result.reason, device=result.device, worker=result.worker, error=result.error,
-        objectives=dict(result.objectives), scores=dict(result.scores), rates=dict(result.rates), seconds=dict(result.seconds),
-    )  # fmt: skip
+def _filled(row: Row, result: Result) -> Row:
+    return row | {
+        "stage": result.stage, "status": result.status, "reason": result.reason, "device": result.device, "worker": result.worker,
+        "error": result.error, "objectives": dict(result.objectives), "scores": dict(result.scores), "rates": dict(result.rates),
+        "seconds": dict(result.seconds),
+    }  # fmt: skip

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import t as student
-
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The pick against one baseline: mean paired difference in units of each pair's spread, its interval, and the word."""
+    """The pick against one baseline: mean paired difference in units of each pair's spread, its interval, and the word.
+
+    A pair on which the pick has no score and the baseline has one is `missing`; with one missing it is never `better`.
+    """
 
     against: str
     difference: float
@@ -25,6 +26,7 @@ class Comparison:
     per_pair: Mapping[str, float]  # raw difference, better is higher
     samples: int
     level: float
+    missing: tuple[str, ...] = ()
 
 
 def compare(rows: Sequence[Row], candidate: str, names: Mapping[str, str], directions: Mapping[str, int], tried: int) -> list[Comparison]:
@@ -39,7 +41,8 @@ def compare(rows: Sequence[Row], candidate: str, names: Mapping[str, str], direc
             scores.setdefault(row["candidate"], {}).update(row["scores"])
     if candidate not in scores:
         return []
-    others = [text for text in names if text != candidate and text in scores]
+    keys = set(scores[candidate])
+    others = [text for text in names if text != candidate and keys & set(scores.get(text, {}))]
     level = 1 - 0.05 / max(1, len(others) * max(1, tried))
     return [_compare(scores[candidate], scores[other], names[other], scores, directions, level) for other in others]
 
@@ -49,6 +52,7 @@ def _compare(
     directions: Mapping[str, int], level: float,
 ) -> Comparison:  # fmt: skip
     differences, per_pair = [], {}
+    missing = tuple(sorted({_pair(key) for key in theirs} - {_pair(key) for key in ours}))
     shared = sorted(set(ours) & set(theirs))
     for pair in dict.fromkeys(_pair(key) for key in shared):
         spread = _spread([s for scores in everyone.values() for key, s in scores.items() if _pair(key) == pair])
@@ -57,8 +61,8 @@ def _compare(
         differences += [gap / spread for gap in raw]
     center = fmean(differences)
     half = _half_width(differences, level)
-    word = "better" if center - half > 0 else "worse" if center + half < 0 else "not better"
-    return Comparison(name, center, center - half, center + half, word, per_pair, len(differences), level)
+    word = "worse" if center + half < 0 else "better" if center - half > 0 and not missing else "not better"
+    return Comparison(name, center, center - half, center + half, word, per_pair, len(differences), level, missing)
 
 
 def _pair(key: str) -> str:
@@ -70,6 +74,8 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _half_width(differences: Sequence[float], level: float) -> float:
+    from scipy.stats import t as student  # a second to import, and only the end of a run needs it
+
     n = len(differences)
     if n < 2:
         return math.inf
