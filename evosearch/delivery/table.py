@@ -93,7 +93,8 @@ def _print_verdict(console: Console, summary: Mapping[str, Any]) -> None:
         highlight=False,
     )
     for c in verdict["comparisons"]:
-        per_pair = ", ".join(f"{pair} {gap:+.2f} {unit(pair)}" for pair, gap in c["per_pair"].items())
+        gaps = [f"{pair} {gap:+.2f} {unit(pair)}" for pair, gap in c["per_pair"].items()]
+        per_pair = ", ".join([*gaps, *(f"no score of the pick on {pair}" for pair in c["missing"])])
         console.print(f"  {c['verdict']:>10} than {c['against']}: {c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}]  ({per_pair})", highlight=False)
     if _label(summary, chosen["candidate"]).startswith(("known", "rescaled")):
         console.print("It is no discovery: a known function, or a rescaled one.")

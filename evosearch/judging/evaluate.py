@@ -1,8 +1,8 @@
 """`evaluate(jobs, plan) -> Results`: filters, the quality test, longer training, or the final check. Never raises.
 
 One job, one row: the worker goes on from the quality test to the full one as long as the candidate is above the bar
-that the job carries. Every contestant is trained at the same rates; the best is chosen on validation, and the test
-split is scored once, at that rate.
+that the job carries. Every contestant is trained at the same rates; the best is chosen on validation (a rate at which
+training breaks is out, as it would be for anyone who tunes), and the test split is scored once, at that rate.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from evosearch.job import Job, Result
 from evosearch.judging import filters
 from evosearch.judging.objectives import direction, parse_pair
 from evosearch.judging.tasks import task
-from evosearch.judging.train import NonFinite, train
+from evosearch.judging.train import NonFinite, Trained, train
 from evosearch.language.candidate import parse_candidate
 from evosearch.meaning.facts import complexity
 
@@ -53,6 +53,7 @@ class Plan:
 
     @staticmethod
     def from_text(text: str) -> Plan:
+        """Raises ValueError or KeyError for text that is not a plan."""
         data = json.loads(text)
         stages = {
             name: Stage(tuple(data[name]["pairs"]), data[name]["steps"], tuple(data[name]["rates"]), data[name]["seeds"])
@@ -97,15 +98,16 @@ def _evaluate(job: Job, plan: Plan) -> Result:
         run.read()
         run.all_stages()
     except _Rejected as rejected:
-        status, reason = "rejected", str(rejected)
+        reason = str(rejected)
+        status = "nonfinite" if reason.startswith("nonfinite:") else "rejected"
     except NonFinite as cause:
         status, reason, error = "nonfinite", f"nonfinite:{run.stage}", str(cause)
-    except MemoryError:
-        status, reason = "memory", f"memory:{run.stage}"
     except Exception as cause:  # a candidate may do anything: what it did is the row
-        status, reason, error = "error", f"error:{type(cause).__name__}", str(cause)[:500]
-        if any(words in error for words in _NO_MEMORY):
+        error = str(cause)[:500]
+        if isinstance(cause, MemoryError) or any(words in error for words in _NO_MEMORY):
             status, reason = "memory", f"memory:{run.stage}"
+        else:
+            status, reason = "error", f"error:{type(cause).__name__}"
     return Result(
         job.index, job.candidate, status, reason, run.stage, run.scores, run.rates, run.objectives, run.seconds, plan.device,
         f"pid-{os.getpid()}", error,
@@ -160,8 +162,7 @@ class _Run:
         """Whether the candidate is good enough for the full stage. Raises _Rejected below a pair's threshold."""
         bar, standardized = self.job.bar, []
         for pair in self.plan.quality.pairs:
-            scores = [self._train(pair, 0, rate, self.plan.quality.steps)[0] for rate in self.plan.quality.rates]
-            score = max(scores) if direction(pair) > 0 else min(scores)
+            score = self._best(pair, self.plan.quality, 0)[1].validation
             self.scores[f"quality:{pair}:0"] = score
             if bar and direction(pair) * (score - bar[f"quality:{pair}"]) < 0:
                 raise _Rejected(f"quality:{pair}")
@@ -179,18 +180,32 @@ class _Run:
             self._sweep(pair, self.plan.final, "final", self.job.seed)
 
     def _sweep(self, pair: str, stage: Stage, name: str, first_seed: int) -> None:
-        """All rates on the first seed, the best of them (by validation) on every seed; the test split once a seed."""
-        tried = {rate: self._train(pair, first_seed, rate, stage.steps, test=True) for rate in stage.rates}
-        best = max(tried, key=lambda rate: direction(pair) * tried[rate][0])
+        """All rates on the first seed, the best of them on every seed; the test split once a seed."""
+        best, first = self._best(pair, stage, first_seed)
         self.rates[f"{name}:{pair}"] = best
         for k in range(stage.seeds):
-            trained = tried[best] if k == 0 else self._train(pair, first_seed + k, best, stage.steps, test=True)
+            trained = first if k == 0 else self._train(pair, first_seed + k, best, stage.steps)
             if name == "final":
-                self.scores[f"final:{pair}:{first_seed + k}"] = trained[1]
+                self.scores[f"final:{pair}:{first_seed + k}"] = trained.test()
             else:
-                self.scores[f"full:{pair}:{k}"] = trained[0]
-                self.scores[f"test:{pair}:{k}"] = trained[1]
+                self.scores[f"full:{pair}:{k}"] = trained.validation
+                self.scores[f"test:{pair}:{k}"] = trained.test()
 
-    def _train(self, pair: str, seed: int, rate: float, steps: int, test: bool = False) -> tuple[float, float]:
-        trained = train(pair, self.make_layer, seed, rate, steps, self.plan.device, test=test)
-        return trained.validation, trained.test if trained.test is not None else float("nan")
+    def _best(self, pair: str, stage: Stage, seed: int) -> tuple[float, Trained]:
+        """The rate with the best validation score, and its run. Raises NonFinite when training breaks at every rate."""
+        best: tuple[float, Trained] | None = None
+        broken: NonFinite | None = None
+        for rate in stage.rates:
+            try:
+                trained = self._train(pair, seed, rate, stage.steps)
+            except NonFinite as cause:
+                broken = cause
+                continue
+            if best is None or direction(pair) * (trained.validation - best[1].validation) > 0:
+                best = rate, trained
+        if best is None:
+            raise broken or ValueError(f"a stage needs at least one rate; {pair} has none")
+        return best
+
+    def _train(self, pair: str, seed: int, rate: float, steps: int) -> Trained:
+        return train(pair, self.make_layer, seed, rate, steps, self.plan.device)

@@ -124,8 +124,8 @@ def _deep_mlp(make: MakeLayer, width: int | None, sample: Tensor, outputs: int) 
     return _stack(make, [sample[0].numel(), *[width or 24] * 12], outputs)
 
 
-class _Fourier(nn.Module):
-    """Coordinates times pi: the range over which sine features are neither constant nor aliased."""
+class _Scale(nn.Module):
+    """Coordinates times 2 pi: the range over which sine features are neither constant nor aliased."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (2 * math.pi)
@@ -133,7 +133,7 @@ class _Fourier(nn.Module):
 
 def _inr(make: MakeLayer, width: int | None, sample: Tensor, outputs: int) -> nn.Module:
     w = width or 64
-    return nn.Sequential(_Fourier(), _stack(make, [sample.shape[1], w, w, w], outputs))
+    return nn.Sequential(_Scale(), _stack(make, [sample.shape[1], w, w, w], outputs))
 
 
 class _Block(nn.Module):
@@ -163,7 +163,8 @@ class Transformer(nn.Module):
         super().__init__()
         w = width or 48
         self.letters, self.places = nn.Embedding(outputs, w), nn.Parameter(torch.randn(sample.shape[1], w) * 0.02)
-        self.blocks = nn.Sequential(_Block(make, w, 3), _Block(make, w, 3))
+        heads = next(h for h in (3, 2, 1) if w % h == 0)
+        self.blocks = nn.Sequential(_Block(make, w, heads), _Block(make, w, heads))
         self.norm, self.head = nn.LayerNorm(w), nn.Linear(w, outputs)
         _initialize(self)
         nn.init.normal_(self.letters.weight, std=0.02)

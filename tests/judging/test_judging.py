@@ -44,8 +44,9 @@ def test_every_task_loads_three_regions_and_trains_on_each_architecture(name):
         assert len(data.train[0]) > len(data.validation[0]) > 0
         assert len(data.test[0]) > 0
     for architecture in TASKS[name].architectures:
-        found = train(f"{name}/{architecture}", lambda features: nn.ReLU(), 0, 1.0, 2, test=True)
+        found = train(f"{name}/{architecture}", lambda features: nn.ReLU(), 0, 1.0, 2)
         assert math.isfinite(found.validation)
+        assert math.isfinite(found.test())
 
 
 def test_no_texture_pixel_is_in_two_regions():
@@ -55,7 +56,8 @@ def test_no_texture_pixel_is_in_two_regions():
 
 def test_a_run_is_a_function_of_its_seed():
     def once(seed):
-        return train("textures/plain-cnn", lambda features: nn.SiLU(), seed, 1.0, 5, test=True)
+        found = train("textures/plain-cnn", lambda features: nn.SiLU(), seed, 1.0, 5)
+        return found.validation, found.test()
 
     torch.manual_seed(123)
     state = torch.random.get_rng_state()
@@ -65,7 +67,7 @@ def test_a_run_is_a_function_of_its_seed():
 
 
 def test_relu_is_far_above_no_activation_on_textures():
-    relu, identity = (train("textures/plain-cnn", lambda features, m=m: m(), 0, 3.0, 100).validation for m in (nn.ReLU, nn.Identity))
+    relu, identity = (train("textures/plain-cnn", lambda features, m=m: m(), 0, 1.0, 100).validation for m in (nn.ReLU, nn.Identity))
     assert relu > identity + 30
 
 
@@ -94,7 +96,8 @@ def test_not_finite_values_and_gradients_are_rejected_with_a_reason():
     assert judged("sqrt(abs(x))").reason == "nonfinite:gradient:float32"
 
 
-@pytest.mark.parametrize(("fault", "status"), [(NonFinite("loss"), "nonfinite"), (MemoryError(), "memory"), (RuntimeError("can't allocate memory"), "memory"), (RuntimeError("odd"), "error")])
+@pytest.mark.parametrize(("fault", "status"), [(NonFinite("loss"), "nonfinite"), (MemoryError(), "memory"),
+     (RuntimeError("can't allocate memory"), "memory"), (RuntimeError("odd"), "error")])
 def test_a_fault_is_one_row_with_its_reason(monkeypatch, fault, status):
     def fail(*args, **options):
         raise fault
@@ -126,3 +129,53 @@ def test_the_data_have_a_fingerprint():
 def test_a_pair_that_is_not_there_gets_a_suggestion(text, message):
     with pytest.raises(ValueError, match=message):
         parse_pair(text)
+
+
+def test_not_finite_is_its_own_status():
+    assert judged("exp(exp(exp(x)))").status == "nonfinite"
+
+
+def test_one_rate_that_breaks_is_out_and_the_others_count(monkeypatch):
+    def fragile(pair, make_layer, seed, rate, *rest):
+        if rate > 1:
+            raise NonFinite("too fast")
+        return train(pair, make_layer, seed, rate, *rest)
+
+    monkeypatch.setattr(evaluation, "train", fragile)
+    result = judged("tanh(x)")
+    assert (result.status, result.stage) == ("ok", "full")
+    assert set(result.rates.values()) == {1.0}
+
+
+def test_a_network_that_answers_nan_is_not_scored():
+    class Late(nn.Module):
+        def forward(self, x):
+            return x if self.training else x * torch.nan
+
+    with pytest.raises(NonFinite):
+        train("textures/plain-cnn", lambda features: Late(), 0, 1.0, 1)
+
+
+def test_the_test_split_is_scored_at_the_chosen_rate_only(monkeypatch):
+    asked = []
+
+    def counted(pair, make_layer, seed, rate, *rest):
+        found = train(pair, make_layer, seed, rate, *rest)
+        return type(found)(found.validation, lambda: asked.append((pair, seed, rate)) or found.test())
+
+    monkeypatch.setattr(evaluation, "train", counted)
+    result = judged("tanh(x)")
+    assert sorted(asked) == sorted((pair, seed, result.rates[f"full:{pair}"]) for pair in PLAN.full.pairs for seed in (0, 1))
+
+
+@pytest.mark.parametrize("width", [32, 48, 50])
+def test_a_transformer_takes_any_width(width):
+    assert math.isfinite(train(f"charlm/transformer.{width}", lambda features: nn.ReLU(), 0, 1.0, 1).validation)
+
+
+def test_a_lack_of_memory_that_torch_reports_is_status_memory(monkeypatch):
+    def fail(*args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr(evaluation, "train", fail)
+    assert judged("tanh(x)").status == "memory"

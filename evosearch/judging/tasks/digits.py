@@ -30,5 +30,5 @@ TASK = Task(
     loss=F.cross_entropy,
     score=accuracy,
     batch_size=64,
-    rates={"mlp": 3e-3, "deep-mlp": 1e-2},
+    rates={"mlp": 1e-2, "deep-mlp": 1e-2},
 )

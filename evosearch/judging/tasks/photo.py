@@ -47,5 +47,5 @@ TASK = Task(
     loss=F.mse_loss,
     score=psnr,
     batch_size=1024,
-    rates={"inr": 1e-2},
+    rates={"inr": 6e-2},
 )

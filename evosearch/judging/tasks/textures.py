@@ -42,5 +42,5 @@ TASK = Task(
     loss=F.cross_entropy,
     score=accuracy,
     batch_size=32,
-    rates={"plain-cnn": 1e-2, "resnet": 1e-2, "mobilenet": 1e-2, "mlp": 3e-3},
+    rates={"plain-cnn": 2e-2, "resnet": 2e-2, "mobilenet": 3e-2, "mlp": 5e-3},
 )
