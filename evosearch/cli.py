@@ -80,7 +80,8 @@ def _console() -> Console:
     """The terminal as it is; wide lines where there is none, so that a log file keeps its tables."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    # no markup: units stand in brackets, and a path may hold them
+    return Console(markup=False) if sys.stdout.isatty() else Console(markup=False, width=200)
 
 
 @app.command()

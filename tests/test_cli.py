@@ -62,6 +62,8 @@ def test_a_run_leaves_a_table_a_verdict_and_readable_files(finished):
     directory, output = finished
     assert ">>>>" in output
     assert "baseline relu" in output
+    assert "photo/inr [dB]" in output
+    assert "saved [tensors]" in output
     assert "final check" in output
     assert "not better than" in output or "better than" in output
     assert json.loads((directory / "status.json").read_text())["finished"]
@@ -83,7 +85,7 @@ def test_run_again_resumes_and_does_nothing_twice(finished, tmp_path):
     assert table(directory) == before
 
 
-@pytest.mark.parametrize("options", [("--workers", 1), ("--executor", "serial"), pytest.param(("--executor", "ray"), marks=pytest.mark.cluster)])
+@pytest.mark.parametrize("options", [("--workers", 1), ("--executor", "serial"), ("--executor", "ray")])
 def test_the_same_candidates_in_the_same_order_for_any_executor(finished, tmp_path, options):
     evosearch(*TINY, "--out", tmp_path / "other", *options)
     assert table(tmp_path / "other") == table(finished[0])
