@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import sys
 import time
@@ -66,6 +67,7 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     """
     file = directory / "run.yaml"
     space_of(config)
+    _check_device(config.execution.device)
     if not file.exists():
         if directory.exists() and any(directory.iterdir()):
             raise ConfigError(f"{directory} exists and is not a run of evosearch; choose another folder with --out")
@@ -85,14 +87,26 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
 def stored(directory: Path) -> tuple[Config, dict[str, Any]]:
     """The configuration and environment of an existing run. Raises ConfigError."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     file = directory / "run.yaml"
     if not file.is_file():
         raise ConfigError(f"{directory} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
-    data = YAML(typ="safe", pure=True).load(file.read_text())
+    try:
+        data = YAML(typ="safe", pure=True).load(file.read_text())
+    except (YAMLError, UnicodeDecodeError):
+        raise ConfigError(f"{file} is damaged: not YAML; restore it from a copy") from None
     if not isinstance(data, dict) or not {"config", "environment"} <= set(data):
         raise ConfigError(f"{file} is not what evosearch wrote; restore it from a copy")
     return read_resolved(dump_yaml(data["config"]), str(file)), dict(data["environment"])
+
+
+def _check_device(device: str) -> None:
+    """Raises ConfigError for a device that this machine's torch does not have."""
+    import torch
+
+    if device != "cpu" and not (re.fullmatch(r"cuda(:\d+)?", device) and torch.cuda.is_available()):
+        raise ConfigError(f"execution.device: `{device[:40]}` is not there (torch {torch.__version__} sees no such device); use cpu")
 
 
 def _refuse_changes(directory: Path, before: Config, after: Config) -> None:

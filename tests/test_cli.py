@@ -147,6 +147,11 @@ def test_mistakes_are_one_line_and_write_nothing(tmp_path):
     assert "at most 4096 characters" in refused("explain", "(" * 10000 + "x" + ")" * 10000)
     assert "not a run" in refused("top", tmp_path)
     assert "--formula" in refused("export", "--to", tmp_path / "x")
+    assert "no such device" in refused(*TINY, "--out", out, "--device", "tpu")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "run.yaml").write_text("{")
+    assert "restore it from a copy" in refused("top", damaged)
     usage = evosearch("run", check=False)
     assert usage.returncode == 2
     assert "Traceback" not in usage.stderr

@@ -52,7 +52,7 @@ def novelty(graph: Graph) -> Novelty:
     for layer in candidates:
         if equal(graph, layer.graph):
             return Novelty("known", layer.name, 0.0, 1.0, 1.0)
-    if has_statistics(graph):
+    if has_statistics(graph) or graph.op == "surrogate":
         return Novelty("new", "", 1.0, 1.0, 1.0)
     values = _on_grid(graph)
     best = min((_fit(values, name) for name in _curves()), key=lambda fit: fit[0])
@@ -100,5 +100,5 @@ def _best_scale(
         gaps = (_WEIGHT * np.square(values - scales[:, None] * curves)).sum(1)
         relative = np.sqrt(gaps / max(float((_WEIGHT * np.square(values)).sum()), 1e-300))
     relative = np.where(np.isfinite(relative), relative, np.inf)
-    at = int(np.argmin(relative))
+    at = int(np.argmin(relative + 1e-9 * np.abs(np.log(np.abs(rates)))))  # of equal ones the rate nearest 1
     return float(relative[at]), float(scales[at]), float(rates[at])

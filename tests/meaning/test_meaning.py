@@ -93,6 +93,10 @@ def test_novelty(text, label, nearest):
     assert (found.label, found.nearest) == (label, nearest)
 
 
+def test_a_surrogate_is_never_taken_for_its_forward():
+    assert novelty(parse("relu(x) ~ relu(x + 0.1)")).label == "new"
+
+
 def test_complexity_counts_shared_parts_once():
     assert complexity(parse("sin(x) + sin(x) * sin(x)")) == OPERATORS["sin"].cost + 2
 
