@@ -46,7 +46,7 @@ HELPERS = {
     """Statistics are computed in float32 under half precision, and in the input's own type otherwise."""
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x''',
     "_var": '''def _var(x: Tensor, dims: list[int]) -> Tensor:
-    """Biased variance in two passes; silent on an empty batch, unlike torch.var, and as fast within a block."""
+    """Biased variance in two passes; silent on an empty batch, unlike torch.var."""
     return torch.square(x - x.mean(dims, keepdim=True)).mean(dims, keepdim=True)''',
     "_group_mean": '''def _group_mean(x: Tensor, groups: int) -> Tensor:
     """Mean over the channels of a group and all places, `(N, C, S)` -> `(N, C, 1)`."""
