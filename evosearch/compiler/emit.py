@@ -1,7 +1,7 @@
 """Graph to the text of a torch-only Python module: plain form, lean autograd.Function, nn.Module. The one emitter.
 
-Layout. A formula with statistics or per-channel parameters sees its input folded to `(N, C, S)`, so that every axis
-set has fixed dimensions; a purely elementwise one sees it as it is.
+Layout. A formula with statistics or per-channel parameters sees its input folded to `(N, C, S)` (`(N, C, S, R)` if the
+last axis `row` has statistics of its own), so that every axis set has fixed dimensions; an elementwise one sees it as it is.
 
 Batch statistics. `std(e, batch)` and its like are first written with `mean(., batch)` alone. Each such mean is a
 *moment*: a function of the input, the parameters and earlier moments, averaged over `(N, S)` block by block.
@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from evosearch.compiler.statements import function
 from evosearch.compiler.template import HELPERS, Moment, Pieces, fill
+from evosearch.compiler.tidy import tidy
 from evosearch.language.graph import Axes, Graph, Parameter, constant, depends_on, make, parameter, parameters, statistic, variable, walk
-from evosearch.language.operators import OPERATORS
-from evosearch.meaning.derive import gradients, has_statistics
-
-_BINARY_ON_NUMBERS = ("add", "sub", "mul", "div")
+from evosearch.meaning.derive import gradients
 
 
 def with_affine(graph: Graph) -> Graph:
@@ -30,21 +29,35 @@ def with_affine(graph: Graph) -> Graph:
 
 
 def decompose(graph: Graph) -> Graph:
-    """The graph with var, std and rms over the batch written through `mean(., batch)` and elementwise operators."""
+    """The graph with var, std and rms written through means and elementwise operators, so that what they share is computed once.
+
+    Two passes over the data, as a mean and the mean of the centered squares: torch.var is ten times slower on a CPU (measured).
+    """
     built: dict[Graph, Graph] = {}
     for node in walk(graph):
         args = tuple(built[a] for a in node.args)
-        if isinstance(node.value, Axes) and node.value.axes == "batch" and node.op != "mean":
-            built[node] = _through_means(node.op, args[0], node.value.eps)
+        if isinstance(node.value, Axes) and node.op in ("var", "std", "rms"):
+            built[node] = _through_means(node.op, args[0], node.value)
         else:
             built[node] = make(node.op, *args, value=node.value)
     return built[graph]
 
 
-def _through_means(op: str, e: Graph, eps: float | None) -> Graph:
-    center = e if op == "rms" else make("sub", e, statistic("mean", e, "batch"))
-    moment = statistic("mean", make("square", center), "batch")
-    return moment if op == "var" else make("sqrt", make("add", moment, constant(eps or 0.0)))
+def _through_means(op: str, e: Graph, axes: Axes) -> Graph:
+    groups = axes.groups or None
+    center = e if op == "rms" else make("sub", e, statistic("mean", e, axes.axes, groups=groups))
+    moment = statistic("mean", make("square", center), axes.axes, groups=groups)
+    return moment if op == "var" else make("sqrt", make("add", moment, constant(axes.eps or 0.0)))
+
+
+def layout_of(graph: Graph) -> str:
+    """How the emitted functions see the input: `flat` as it is, `row` as it is with statistics over the last axis,
+    `folded` as `(N, C, S)`, `folded_row` as `(N, C, S, R)`."""
+    sets = {node.value.axes for node in walk(graph) if isinstance(node.value, Axes)}
+    channels = any(p.kind == "channel" for p in parameters(graph))
+    if not channels and sets <= {"row"}:
+        return "row" if sets else "flat"
+    return "folded_row" if "row" in sets else "folded"
 
 
 def moments(graph: Graph) -> list[Moment]:
@@ -80,52 +93,55 @@ def emit(graph: Graph, name: str = "Layer", tracked_variance: str = "unbiased") 
 def _pieces(graph: Graph, name: str, unbiased: bool) -> Pieces:
     inputs = [n for n in ("x", "y") if depends_on(graph, n)]
     params = parameters(graph)
+    layout = layout_of(graph)
     value, slope = (graph.args if graph.op == "surrogate" else (graph, graph))
-    backward_of = slope  # differentiated as written: d std is one batch mean, through the decomposed form it would be two
+    backward_of = slope  # differentiated as written: d std is one mean, through the decomposed form it would be two
     value, slope = decompose(value), decompose(slope)
     forward = moments(make("surrogate", value, slope) if value is not slope else value)
-    names: dict[Graph, str] = {variable(n): n for n in inputs}
-    names |= {parameter(*p): p.name for p in params}
+    given: dict[Graph, str] = {variable(n): n for n in inputs}
+    given |= {parameter(*p): p.name for p in params}
     arguments = [*inputs, *(p.name for p in params)]
-    functions, given = [], dict(names)
-    folded = has_statistics(graph) or any(p.kind == "channel" for p in params)
-    wide = has_statistics(graph)
+    functions: list[str] = []
     for moment in forward:
-        functions.append(_function(f"_{moment.name}", arguments, [moment.node.args[0]], given, wide))
+        functions.append(function(f"_{moment.name}", arguments, [moment.node.args[0]], given, layout))
         given[moment.node] = moment.name
         arguments = [*arguments, moment.name]
-    functions.append(_function("_value", arguments, [value], given, wide))
-    if value is not slope:
-        functions.append(_function("_slope", arguments, [slope], given, wide))
-    backward = _gradient_functions(backward_of, inputs, params, arguments, given, wide, functions)
-    used = [key for key in HELPERS if any(key in f for f in functions)]
-    if "_group_var" in used and "_group_mean" not in used:
-        used.append("_group_mean")  # the one is written with the other
+    fixed = [m.node for m in forward]
+    whole = [value] if value is slope else [value, slope]
+    if layout != "flat":
+        whole = tidy(whole, fixed)
+    for key, target in zip(("_value", "_slope"), whole, strict=False):
+        functions.append(function(key, arguments, [target], given, layout))
+    backward = _gradient_functions(backward_of, inputs, params, arguments, given, layout, fixed, functions)
     return Pieces(
-        graph=graph, name=name, inputs=inputs, params=params, forward=forward, backward=backward, functions=functions, folded=folded,
-        surrogate=value is not slope, unbiased=unbiased, helpers=[HELPERS[key] for key in used],
+        graph=graph, name=name, inputs=inputs, params=params, forward=forward, backward=backward, functions=functions, layout=layout,
+        surrogate=value is not slope, unbiased=unbiased, helpers=[text for key, text in HELPERS.items() if any(f"{key}(" in f for f in functions)],
         lean=sum(1 for n in walk(slope) if n.args) > 1 or value is not slope,
     )  # fmt: skip
 
 
 def _gradient_functions(
     slope: Graph, inputs: list[str], params: tuple[Parameter, ...], arguments: list[str], given: Mapping[Graph, str],
-    wide: bool, functions: list[str],
+    layout: str, fixed: list[Graph], functions: list[str],
 ) -> list[str]:  # fmt: skip
     """Emits the backward's own batch means and `_gradient`; returns the names of those means."""
     pulled = gradients(slope)
-    leaves = [*(variable(n) for n in inputs), *(parameter(*p) for p in params)]
-    targets = [decompose(pulled.get(leaf, constant(0.0))) for leaf in leaves]
+    targets = [decompose(pulled.get(variable(n), constant(0.0))) for n in inputs]
+    for p in params:
+        whole = decompose(pulled.get(parameter(*p), constant(0.0)))
+        # summed over the places here, where small factors can leave the sum; over the rest by the caller
+        targets.append(statistic("sum", whole, "instance") if layout.startswith("folded") else whole)
+    targets = tidy(targets, fixed)
     known = {**given, variable("g"): "g"}
     arguments = ["g", *arguments]
     names: list[str] = []
     for node in _batch_means(targets):
         if node not in known:
             names.append(f"b{len(names)}")
-            functions.append(_function(f"_{names[-1]}", arguments, [node.args[0]], known, wide))
+            functions.append(function(f"_{names[-1]}", arguments, [node.args[0]], known, layout))
             known[node] = names[-1]
             arguments = [*arguments, names[-1]]
-    functions.append(_function("_gradient", arguments, targets, known, wide, as_list=True))
+    functions.append(function("_gradient", arguments, targets, known, layout, full=len(inputs), as_list=True))
     return names
 
 
@@ -136,77 +152,3 @@ def _batch_means(graphs: Iterable[Graph]) -> list[Graph]:
             if node.op == "mean" and isinstance(node.value, Axes) and node.value.axes == "batch":
                 found.setdefault(node)
     return list(found)
-
-
-def _function(
-    name: str, arguments: list[str], targets: list[Graph], given: Mapping[Graph, str], wide: bool, as_list: bool = False
-) -> str:
-    """One emitted function: a statement a node, shared nodes once, every target in the shape of the input."""
-    lines = [f"    {n} = _wide({n})" for n in arguments if n in ("x", "y", "g")] if wide else []
-    written = _Statements(given, lines)
-    results = [written.full(target) for target in targets]
-    lines.append(f"    return [{', '.join(results)}]" if as_list else f"    return {results[0]}")
-    kind = "list[Tensor]" if as_list else "Tensor"
-    return "\n".join([f"def {name}({', '.join(f'{a}: Tensor' for a in arguments)}) -> {kind}:", *lines])
-
-
-class _Statements:
-    """Writes nodes as statements; remembers the name, and whether the value has the full shape of `x`."""
-
-    def __init__(self, given: Mapping[Graph, str], lines: list[str]) -> None:
-        self.names = dict(given)
-        self.full_shape = {n for n in given if n.op == "input"}
-        self.lines = lines
-
-    def full(self, target: Graph) -> str:
-        """The name of `target`, broadcast to the shape of `x` if it is smaller."""
-        self._write(target)
-        if target.op == "constant":
-            return f"torch.full_like(x, {self.names[target]})"
-        return self.names[target] if target in self.full_shape else f"{self.names[target]}.expand_as(x)"
-
-    def _write(self, target: Graph) -> None:
-        stack = [target]
-        while stack:
-            node = stack[-1]
-            missing = [a for a in node.args if a not in self.names]
-            if node in self.names or not missing:
-                stack.pop()
-                if node not in self.names:
-                    self._statement(node)
-            else:
-                stack.extend(reversed(missing))
-
-    def _statement(self, node: Graph) -> None:
-        if isinstance(node.value, float):
-            self.names[node] = repr(node.value)
-            return
-        name = f"t{len(self.names)}"
-        if isinstance(node.value, Axes):
-            text = self._statistic(node, node.value)
-        else:
-            text = OPERATORS[node.op].torch.format(x="x", **dict(zip("ab", self._operands(node), strict=False)))
-            if any(a in self.full_shape for a in node.args):
-                self.full_shape.add(node)
-        self.lines.append(f"    {name} = {text}")
-        self.names[node] = name
-
-    def _operands(self, node: Graph) -> list[str]:
-        texts = [self.names[a] for a in node.args]
-        numbers = [a.op == "constant" for a in node.args]
-        bare = (node.op in _BINARY_ON_NUMBERS and not all(numbers)) or (node.op == "pow" and not numbers[0])
-        wrap = "torch.full((), {}, dtype=x.dtype, device=x.device)"
-        return [wrap.format(t) if number and not bare else t for t, number in zip(texts, numbers, strict=True)]
-
-    def _statistic(self, node: Graph, axes: Axes) -> str:
-        argument = self.full(node.args[0])
-        if node.op == "mean":
-            self_text = {"instance": f"{argument}.mean(2, keepdim=True)", "layer": f"{argument}.mean((1, 2), keepdim=True)",
-                         "channel": f"{argument}.mean(1, keepdim=True)", "group": f"_group_mean({argument}, {axes.groups})"}
-            return self_text[axes.axes]
-        if axes.axes == "group":
-            moment = f"_group_mean(torch.square({argument}), {axes.groups})" if node.op == "rms" else f"_group_var({argument}, {axes.groups})"
-        else:
-            dims = {"instance": "(2,)", "layer": "(1, 2)", "channel": "(1,)"}[axes.axes]
-            moment = f"torch.square({argument}).mean({dims}, keepdim=True)" if node.op == "rms" else f"_var({argument}, {dims})"
-        return moment if node.op == "var" else f"torch.sqrt({moment} + {axes.eps!r})"

@@ -31,10 +31,14 @@ class Pieces:
     backward: Sequence[str]  # names of the backward's own batch means
     functions: Sequence[str]
     helpers: Sequence[str]
-    folded: bool  # seen as (N, C, S)
+    layout: str  # how the functions see the input, see statements.LAYOUTS
     surrogate: bool
     unbiased: bool
     lean: bool
+
+    @property
+    def folded(self) -> bool:
+        return self.layout.startswith("folded")
 
     @property
     def weights(self) -> list[str]:
@@ -42,67 +46,89 @@ class Pieces:
 
 
 HELPERS = {
-    "_wide": '''def _wide(x: Tensor) -> Tensor:
-    """Statistics are computed in float32 under half precision, and in the input's own type otherwise."""
-    return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x''',
-    "_var": '''def _var(x: Tensor, dims: list[int]) -> Tensor:
-    """Biased variance in two passes; silent on an empty batch, unlike torch.var."""
-    return torch.square(x - x.mean(dims, keepdim=True)).mean(dims, keepdim=True)''',
     "_group_mean": '''def _group_mean(x: Tensor, groups: int) -> Tensor:
-    """Mean over the channels of a group and all places, `(N, C, S)` -> `(N, C, 1)`."""
-    n, c, s = x.shape
-    groups = min(groups, c)
-    while c % groups != 0:
-        groups -= 1
-    mean = x.reshape(n, groups, c // groups, s).mean((2, 3), keepdim=True)
-    return mean.expand(n, groups, c // groups, 1).reshape(n, c, 1)''',
-    "_group_var": '''def _group_var(x: Tensor, groups: int) -> Tensor:
-    """Biased variance over the channels of a group and all places, `(N, C, S)` -> `(N, C, 1)`."""
-    return _group_mean(torch.square(x - _group_mean(x, groups)), groups)''',
+    """Mean over the channels of a group and all places, `(N, C, *S)` -> `(N, C, 1, ...)`."""
+    return _ungroup(_group(x, groups).mean(2), x)''',
+    "_group_sum": '''def _group_sum(x: Tensor, groups: int) -> Tensor:
+    """Sum over the channels of a group and all places, `(N, C, *S)` -> `(N, C, 1, ...)`."""
+    return _ungroup(_group(x, groups).sum(2), x)''',
+    "_group_max": '''def _group_max(x: Tensor, groups: int) -> Tensor:
+    """Maximum over the channels of a group and all places, `(N, C, *S)` -> `(N, C, 1, ...)`."""
+    return _ungroup(_group(x, groups).amax(2), x)''',
 }
+
+_GROUP = '''def _group(x: Tensor, groups: int) -> Tensor:
+    """`(N, C, *S)` as `(N, groups, -1)`; the number of groups is lowered until it divides the channels."""
+    groups = min(groups, x.shape[1])
+    while x.shape[1] % groups != 0:
+        groups -= 1
+    return x.reshape(x.shape[0], groups, x.numel() // max(1, x.shape[0] * groups))
+
+
+def _ungroup(value: Tensor, x: Tensor) -> Tensor:
+    """`(N, groups)` as one value a channel, `(N, C, 1, ...)`."""
+    n, groups = value.shape
+    value = value.unsqueeze(2).expand(n, groups, x.shape[1] // groups).reshape(n, x.shape[1], 1)
+    return value if x.dim() == 3 else value.unsqueeze(3)'''
+
+_WIDE = '''def _wide(x: Tensor) -> Tensor:
+    """Statistics are computed in float32 under half precision, and in the input's own type otherwise."""
+    return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x'''
 
 _BLOCKS = '''def _blocks(x: Tensor) -> list[slice]:
     """Slices of the first dimension that hold about BLOCK elements, so that a block's temporaries stay in cache."""
-    if x.dim() == 0 or x.numel() <= BLOCK:
-        return [slice(None)] if x.dim() else []
+    if x.numel() <= BLOCK:
+        return [slice(None)]
     rows = max(1, BLOCK * x.shape[0] // x.numel())
     return [slice(i, i + rows) for i in range(0, x.shape[0], rows)]'''
 
-_BATCH_MEAN = '''def _batch_mean(x: Tensor) -> Tensor:
-    """Mean over batch and places, `(N, C, S)` -> `(C, 1)`."""
-    return x.mean((0, 2)).unsqueeze(1)
+_WHOLE = '''def _batch_mean(x: Tensor) -> Tensor:
+    """Mean over batch and places, `(N, C, *S)` -> `(1, C, 1, ...)`."""
+    return x.mean({dims}, keepdim=True)
 
 
 def _blocked_batch_mean(function: Callable[..., Tensor], blocked: list[Tensor], shared: list[Tensor]) -> Tensor:
     """`_batch_mean` of `function`, a block at a time."""
     total = torch.zeros((), device=blocked[0].device)
     for s in _blocks(blocked[0]):
-        total = total + function(*[t[s] for t in blocked], *shared).sum((0, 2)).unsqueeze(1)
-    return total / (blocked[0].shape[0] * blocked[0].shape[2])'''
+        total = total + function(*[_wide(t[s]) for t in blocked], *shared).sum({dims}, keepdim=True)
+    return total * (blocked[0].shape[1] / blocked[0].numel()) if blocked[0].numel() > 0 else total / 0'''
 
-_FOLD = '''def _fold(x: Tensor, channel_dim: int) -> Tensor:
-    """`(N, C, *S)`, or the channels at `channel_dim`, as `(N, C, S)`."""
+_FOLD = '''def _fold(x: Tensor, channel_dim: int, features: int) -> Tensor:
+    """The input as `(N, C, S)`, whatever its rank; `features` channels, or any number if 0."""
     if x.dim() < 2:
-        raise ValueError(f"{NAME} needs an input of at least 2 dimensions (N, C, *S)")
+        raise ValueError("{name} needs an input of at least 2 dimensions (N, C, *S)")
     x = x.movedim(channel_dim, 1)
-    return x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)
+    if features > 0 and x.shape[1] != features:
+        raise ValueError(f"{name} was made for num_features={{features}}; the input has {{x.shape[1]}} channels at channel_dim={{channel_dim}}")
+    return x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)'''
 
+_FOLD_ROW = '''def _fold(x: Tensor, channel_dim: int, features: int) -> Tensor:
+    """The input as `(N, C, S, R)` with R its last axis; `features` channels, or any number if 0."""
+    if x.dim() < 3 or channel_dim == -1 or channel_dim == x.dim() - 1:
+        raise ValueError("{name} has statistics over `row`, the last axis, beside others; where that is the channel axis, write `channel`")
+    x = x.movedim(channel_dim, 1)
+    if features > 0 and x.shape[1] != features:
+        raise ValueError(f"{name} was made for num_features={{features}}; the input has {{x.shape[1]}} channels at channel_dim={{channel_dim}}")
+    return x.flatten(2, -2) if x.dim() > 3 else x.unsqueeze(2)'''
 
-def _unfold(y: Tensor, x: Tensor, channel_dim: int) -> Tensor:
-    """`y` of shape `(N, C, S)` back in the layout of `x`."""
+_UNFOLD = '''def _unfold(y: Tensor, x: Tensor, channel_dim: int) -> Tensor:
+    """A folded `y` back in the layout of `x`."""
     return y.reshape(x.movedim(channel_dim, 1).shape).movedim(1, channel_dim)'''
 
 
 def fill(p: Pieces) -> str:
     """The whole module. Identifiers are ours, numbers are the repr of finite floats; text from outside never enters."""
-    parts = [_head(p.graph, bool(p.forward)), *p.helpers]
+    parts = [_head(p.graph, bool(p.forward)), _WIDE]
+    if p.helpers:
+        parts += [_GROUP, *p.helpers]
     if p.folded:
-        parts.append(_FOLD.replace("{NAME}", p.name))
+        parts += [(_FOLD_ROW if p.layout == "folded_row" else _FOLD).format(name=p.name), _UNFOLD]
     if p.forward:
-        parts.append(_BATCH_MEAN)
+        parts.append(_WHOLE.format(dims="(0, 2, 3)" if p.layout == "folded_row" else "(0, 2)"))
     parts += [f for f in p.functions if p.lean or not f.startswith(("def _gradient", "def _b"))]
     if p.lean:
-        parts += [_BLOCKS, _lean(p)]
+        parts += [_BLOCKS, _whole(p), _lean(p)]
     parts.append(_module(p))
     return "\n\n\n".join(parts) + "\n"
 
@@ -119,15 +145,38 @@ import torch.nn.functional as F  # noqa: F401
 from torch import Tensor, nn
 
 FORMULA = {str(graph)!r}
-BLOCK = 65536'''
+BLOCK = 131072  # elements; the temporaries of a block fit the second-level cache'''
+
+
+def _moments_of(p: Pieces, indent: str) -> list[str]:
+    """Statements that compute the batch moments of the forward out of place."""
+    known, lines = [*p.inputs, *p.weights], []
+    for m in p.forward:
+        lines.append(f"{indent}{m.name} = _batch_mean(_{m.name}({', '.join(known)}))")
+        known.append(m.name)
+    return lines
+
+
+def _whole(p: Pieces) -> str:
+    """The training-mode function in one piece: what vmap maps."""
+    given = [*p.inputs, *p.weights]
+    known = [*given, *(m.name for m in p.forward)]
+    kind = "tuple[Tensor, ...]" if p.forward else "Tensor"
+    lines = [f"def _whole({', '.join(f'{n}: Tensor' for n in given)}) -> {kind}:"]
+    lines += ["    dtype = x.dtype", *(f"    {n} = _wide({n})" for n in p.inputs), *_moments_of(p, "    ")]
+    if p.surrogate:
+        lines += [f"    slope = _slope({', '.join(known)})", f"    out = _value({', '.join(known)}).detach() + (slope - slope.detach())"]
+    else:
+        lines.append(f"    out = _value({', '.join(known)})")
+    lines.append(f"    return {', '.join(['out.to(dtype)', *(m.name for m in p.forward)])}")
+    return "\n".join(lines)
 
 
 def _lean(p: Pieces) -> str:
     data, weights, forward, backward = list(p.inputs), p.weights, p.forward, p.backward
     given = [*data, *weights]
-    blocked = ", ".join([f"{n}[s]" for n in data])
-    shared = ", ".join([*weights, *(m.name for m in forward)])
-    value_args = ", ".join(filter(None, [blocked, shared]))
+    blocked = [f"_wide({n}[s])" for n in data]
+    names = [m.name for m in forward]
     lines = ["class _Lean(torch.autograd.Function):", '    """Forward and backward in blocks; saves inputs and parameters only."""', ""]
     outputs = "Tensor" if not forward else "tuple[Tensor, ...]"
     lines += ["    @staticmethod", f"    def forward({', '.join(f'{n}: Tensor' for n in given)}) -> {outputs}:  # type: ignore[override]"]
@@ -135,24 +184,25 @@ def _lean(p: Pieces) -> str:
     for m in forward:
         lines.append(f"        {m.name} = _blocked_batch_mean(_{m.name}, [{', '.join(data)}], [{', '.join(known)}])")
         known.append(m.name)
-    lines += ["        out = torch.empty_like(x)", "        for s in _blocks(x):", f"            out[s] = _value({value_args})"]
-    lines.append(f"        return {', '.join(['out', *(m.name for m in forward)])}")
+    lines += ["        out = torch.empty_like(x)", "        for s in _blocks(x):", f"            out[s] = _value({', '.join([*blocked, *known])})"]
+    lines.append(f"        return {', '.join(['out', *names])}")
     lines += ["", "    @staticmethod", "    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]"]
     if forward:
         lines.append("        ctx.mark_non_differentiable(*output[1:])")
         lines.append("        ctx.save_for_backward(*inputs, *output[1:])")
     else:
         lines.append("        ctx.save_for_backward(*inputs)")
+    lines += ["", "    @staticmethod", "    def vmap(info, in_dims, *inputs):  # type: ignore[no-untyped-def]"]
+    lines.append(f"        return torch.vmap(_whole, in_dims)(*inputs), {'(' + ', '.join(['0'] * (1 + len(forward))) + ')' if forward else '0'}")
     lines += ["", "    @staticmethod", "    def backward(ctx, g, *unused):  # type: ignore[no-untyped-def]"]
-    lines.append(f"        {', '.join([*given, *(m.name for m in forward)])}{',' if len(given) + len(forward) == 1 else ''} = ctx.saved_tensors")
+    lines.append(f"        {', '.join([*given, *names])}{',' if len(given) + len(forward) == 1 else ''} = ctx.saved_tensors")
     lines += _differentiable_backward(p)
-    known = [*weights, *(m.name for m in forward)]
+    known = [*weights, *names]
     for b in backward:
         lines.append(f"        {b} = _blocked_batch_mean(_{b}, [g, {', '.join(data)}], [{', '.join(known)}])")
         known.append(b)
-    lines += [f"        d{n} = torch.{'empty' if n in data else 'zeros'}_like({n})" for n in given]
-    args = ", ".join(filter(None, ["g[s]", blocked, ", ".join(known)]))
-    lines += ["        for s in _blocks(x):", f"            parts = _gradient({args})"]
+    lines += [f"        d{n} = torch.empty_like({n})" if n in data else f"        d{n} = _wide(torch.zeros_like({n}))" for n in given]
+    lines += ["        for s in _blocks(x):", f"            parts = _gradient({', '.join(['_wide(g[s])', *blocked, *known])})"]
     for i, n in enumerate(given):
         lines.append(f"            d{n}[s] = parts[{i}]" if n in data else f"            d{n} += parts[{i}].sum_to_size({n}.shape)")
     lines.append(f"        return {', '.join(f'd{n}' for n in given)}")
@@ -161,99 +211,118 @@ def _lean(p: Pieces) -> str:
 
 def _differentiable_backward(p: Pieces) -> list[str]:
     """Under create_graph the backward is itself differentiated: one block, the moments recomputed from the input."""
-    data, weights, forward, backward = list(p.inputs), p.weights, p.forward, p.backward
+    data, weights = list(p.inputs), p.weights
     lines = ["        if torch.is_grad_enabled():  # differentiated again: out of place, nothing taken as constant"]
-    known = [*data, *weights]
-    for m in forward:
-        lines.append(f"            {m.name} = _batch_mean(_{m.name}({', '.join(known)}))")
-        known.append(m.name)
-    for b in backward:
-        lines.append(f"            {b} = _batch_mean(_{b}({', '.join(['g', *known])}))")
+    lines += [f"            {n} = _wide({n})" for n in ("g", *data)]
+    lines += _moments_of(p, "            ")
+    known = ["g", *data, *weights, *(m.name for m in p.forward)]
+    for b in p.backward:
+        lines.append(f"            {b} = _batch_mean(_{b}({', '.join(known)}))")
         known.append(b)
-    lines.append(f"            parts = _gradient({', '.join(['g', *known])})")
-    targets = [*data, *weights]
-    sums = [f"parts[{i}]" if n in data else f"parts[{i}].sum_to_size({n}.shape)" for i, n in enumerate(targets)]
+    lines.append(f"            parts = _gradient({', '.join(known)})")
+    sums = [f"parts[{i}]" if n in data else f"parts[{i}].sum_to_size({n}.shape)" for i, n in enumerate([*data, *weights])]
     lines.append(f"            return {', '.join(sums)}")
     return lines
 
 
 def _module(p: Pieces) -> str:
-    graph, name, inputs, params, forward, lean = p.graph, p.name, p.inputs, p.params, p.forward, p.lean
-    channels = any(p.kind == "channel" for p in params) or bool(forward)
-    signature = ", ".join(f"{n}: Tensor" for n in inputs)
-    lines = [f"class {name}(nn.Module):", f'    """{graph}, for inputs of shape `(N, C, *S)` with the channels at `channel_dim`."""', ""]
-    lines += _constructor(name, params, forward, channels)
+    signature = ", ".join(f"{n}: Tensor" for n in p.inputs)
+    lines = [f"class {p.name}(nn.Module):", f'    """{p.graph}, for inputs of shape `(N, C, *S)` with the channels at `channel_dim`."""', ""]
+    lines += _constructor(p)
     lines += ["", f"    def forward(self, {signature}) -> Tensor:"]
-    if lean:
+    if p.lean:
         wanted = "torch.is_grad_enabled() and not (torch.jit.is_tracing() or torch.compiler.is_compiling())"
-        wanted += " and self.training" if forward else ""
-        lines += ["        if not torch.jit.is_scripting():", f"            if {wanted}:", f"                return self._lean({', '.join(inputs)})"]
-    lines += [f"        return self._plain({', '.join(inputs)})", "", f"    def _plain(self, {signature}) -> Tensor:"]
+        wanted += " and self.training" if p.forward else ""
+        lines += ["        if not torch.jit.is_scripting():", f"            if {wanted}:", f"                return self._lean({', '.join(p.inputs)})"]
+    lines += [f"        return self._plain({', '.join(p.inputs)})", "", f"    def _plain(self, {signature}) -> Tensor:"]
     lines += _plain_body(p)
-    if forward:
-        lines += _track(forward, p.unbiased)
-    if lean:
+    if p.forward:
+        lines += _track(p.forward, p.unbiased)
+    if p.lean:
         lines += ["", "    @torch.jit.unused", f"    def _lean(self, {signature}) -> Tensor:"]
         lines += _lean_body(p)
     lines += ["", "    def extra_repr(self) -> str:", "        return FORMULA"]
     return "\n".join(lines)
 
 
-def _constructor(name: str, params: Sequence[Parameter], forward: Sequence[Moment], channels: bool) -> list[str]:
+def _constructor(p: Pieces) -> list[str]:
+    channels = any(q.kind == "channel" for q in p.params) or bool(p.forward)
     lines = ["    def __init__(self, num_features: int | None = None, channel_dim: int = 1, momentum: float = 0.1) -> None:"]
     lines += ["        super().__init__()", "        self.channel_dim = channel_dim", "        self.momentum = momentum"]
     if channels:
-        lines += ["        if num_features is None:", f'            raise ValueError("{name} keeps a value per channel: pass num_features")']
-    for p in params:
-        shape = "(num_features,)" if p.kind == "channel" else "()"
-        lines.append(f"        self.{p.name} = nn.Parameter(torch.full({shape}, {p.init!r}))")
-    for m in forward:
+        lines += ["        if num_features is None:", f'            raise ValueError("{p.name} keeps a value per channel: pass num_features")']
+    if p.folded:
+        lines.append(f"        self.num_features = {'num_features' if channels else '0'}")
+    for q in p.params:
+        shape = "(num_features,)" if q.kind == "channel" else "()"
+        lines.append(f"        self.{q.name} = nn.Parameter(torch.full({shape}, {q.init!r}))")
+    for m in p.forward:
         lines.append(f'        self.register_buffer("{m.buffer}", torch.full((num_features,), {m.start!r}))')
     return lines
 
 
-def _folded(inputs: Sequence[str], params: Sequence[Parameter], folded: bool) -> tuple[list[str], list[str], list[str]]:
-    lines = [f"        {n}_ = _fold({n}, self.channel_dim)" for n in inputs] if folded else []
-    data = [f"{n}_" if folded else n for n in inputs]
-    weights = [f"self.{p.name}.unsqueeze(1)" if p.kind == "channel" else f"self.{p.name}" for p in params]
-    return lines, data, weights
+def _per_channel(p: Pieces, text: str) -> str:
+    """A vector of one value a channel in the shape that the folded functions broadcast."""
+    return f"{text}.view(1, -1, 1, 1)" if p.layout == "folded_row" else f"{text}.view(1, -1, 1)"
+
+
+def _weights(p: Pieces) -> list[str]:
+    return [_per_channel(p, f"self.{q.name}") if q.kind == "channel" else f"self.{q.name}" for q in p.params]
 
 
 def _plain_body(p: Pieces) -> list[str]:
-    inputs, params, forward, folded, surrogate = p.inputs, p.params, p.forward, p.folded, p.surrogate
-    lines, data, weights = _folded(inputs, params, folded)
-    known = [*data, *weights]
+    inputs, forward = p.inputs, p.forward
+    if p.folded:
+        lines = [f"        {n}_ = _fold(_wide({n}), self.channel_dim, self.num_features)" for n in inputs]
+    else:
+        lines = [f"        {n}_ = _wide({n})" for n in inputs] if p.layout == "row" else []
+    known = [*(n if p.layout == "flat" else f"{n}_" for n in inputs), *_weights(p)]
     if forward:
         lines.append("        if self.training:")
         inner = list(known)
         for m in forward:
             lines.append(f"            {m.name} = _batch_mean(_{m.name}({', '.join(inner)}))")
             inner.append(m.name)
-        lines.append(f"            self._track({data[0]}, {', '.join(m.name for m in forward)})")
+        lines.append(f"            self._track(x_, {', '.join(m.name for m in forward)})")
         lines.append("        else:")
-        lines += [f"            {m.name} = self.{m.buffer}.unsqueeze(1)" for m in forward]
+        lines += [f"            {m.name} = {_per_channel(p, f'self.{m.buffer}')}" for m in forward]
         known = inner
     call = f"_value({', '.join(known)})"
-    if surrogate:  # scripts, saves and loads, unlike an autograd.Function
+    if p.surrogate:  # scripts, saves and loads, unlike an autograd.Function
         lines += [f"        slope = _slope({', '.join(known)})", f"        out = {call}.detach() + (slope - slope.detach())"]
         call = "out"
-    lines.append(f"        return _unfold({call}.to(x.dtype), x, self.channel_dim)" if folded else f"        return {call}")
+    if p.folded:
+        call = f"_unfold({call}.to(x.dtype), x, self.channel_dim)"
+    lines.append(f"        return {call if p.layout != 'row' else call + '.to(x.dtype)'}")
     return lines
 
 
+_FLAT_BODY = """        if {mismatch}:
+            return self._plain({inputs})
+        order = sorted(range(x.dim()), key=x.stride, reverse=True)  # channels_last and transposed inputs are dense too
+        {moved} = {permuted}
+        flat = _Lean.apply({call})
+        return flat.view(x_.shape).permute([order.index(d) for d in range(x.dim())])"""
+
+
 def _lean_body(p: Pieces) -> list[str]:
-    inputs, params, forward, folded = p.inputs, p.params, p.forward, p.folded
-    lines, data, weights = _folded(inputs, params, folded)
-    if not folded:  # elementwise: a flat view lets a block be any run of elements
-        flat = " and ".join(f"{n}.is_contiguous()" for n in inputs) + "".join(f" and {n}.shape == x.shape" for n in inputs[1:])
-        call = ", ".join([*(f"{n}.view(-1)" for n in inputs), *weights])
-        lines += [f"        if {flat}:", f"            return _Lean.apply({call}).view(x.shape)"]
-        lines.append(f"        return self._plain({', '.join(inputs)})")
-        return lines
-    call = f"_Lean.apply({', '.join([*data, *weights])})"
+    inputs, forward = p.inputs, p.forward
+    if p.layout == "flat":  # a flat view lets a block be any run of elements
+        text = _FLAT_BODY.format(
+            mismatch=" or ".join([f"{n}.shape != x.shape" for n in inputs[1:]] or ["x.is_sparse"]), inputs=", ".join(inputs),
+            moved=", ".join(f"{n}_" for n in inputs), permuted=", ".join(f"{n}.permute(order).contiguous()" for n in inputs),
+            call=", ".join([*(f"{n}_.view(-1)" for n in inputs), *_weights(p)]),
+        )  # fmt: skip
+        return text.splitlines()
+    if p.layout == "row":
+        call = ", ".join([*(f"{n}.reshape(-1, x.shape[-1])" for n in inputs), *_weights(p)])
+        lines = [f"        if x.numel() == 0 or x.dim() == 0:\n            return self._plain({', '.join(inputs)})"]
+        return [*lines, f"        return _Lean.apply({call}).view(x.shape)"]
+    lines = [f"        {n}_ = _fold({n}, self.channel_dim, self.num_features)" for n in inputs]
+    call = f"_Lean.apply({', '.join([*(f'{n}_' for n in inputs), *_weights(p)])})"
     if forward:
         lines += [f"        out, {', '.join(m.name for m in forward)} = {call}"]
-        lines.append(f"        self._track({data[0]}, {', '.join(m.name for m in forward)})")
+        lines.append(f"        self._track(x_, {', '.join(m.name for m in forward)})")
         call = "out"
     lines.append(f"        return _unfold({call}, x, self.channel_dim)")
     return lines
@@ -262,9 +331,9 @@ def _lean_body(p: Pieces) -> list[str]:
 def _track(forward: Sequence[Moment], unbiased: bool) -> list[str]:
     """Running statistics; one value a channel, or an empty batch, leaves them as they are."""
     lines = ["", f"    def _track(self, x: Tensor, {', '.join(f'{m.name}: Tensor' for m in forward)}) -> None:"]
-    lines += ["        count = x.shape[0] * x.shape[2]", "        if count > 1:"]
+    lines += ["        count = x.numel() // max(1, x.shape[1])", "        if count > 1:"]
     for m in forward:
         factor = " * (count / (count - 1))" if m.is_variance and unbiased else ""
         target = f"self.{m.buffer}"
-        lines.append(f"            {target}.mul_(1 - self.momentum).add_(self.momentum * {m.name}.detach().squeeze(1){factor})")
+        lines.append(f"            {target}.mul_(1 - self.momentum).add_(self.momentum * {m.name}.detach().flatten(){factor})")
     return lines

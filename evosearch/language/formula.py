@@ -147,7 +147,7 @@ def _name(name: str, names: Mapping[str, Graph], column: int) -> Graph:
 
 def _call(node: ast.Call, name: str, names: Mapping[str, Graph], offset: int, level: int) -> Graph:
     column = offset + node.col_offset + 1
-    if name in STATISTICS:
+    if name in STATISTICS and (name not in OPERATORS or _names_axes(node)):
         return _statistic_call(node, name, names, offset, level)
     row = OPERATORS.get(name)
     if row is None:
@@ -159,6 +159,11 @@ def _call(node: ast.Call, name: str, names: Mapping[str, Graph], offset: int, le
     if len(node.args) != row.arity:
         raise FormulaError(f"column {column}: `{name}` takes {row.arity} input{'s' * (row.arity > 1)}; received {len(node.args)}")
     return make(name, *(_convert(arg, names, offset, level + 1) for arg in node.args))
+
+
+def _names_axes(node: ast.Call) -> bool:
+    """`max(x, row)` is a statistic, `max(x, 0)` the operator of two inputs."""
+    return len(node.args) == 2 and isinstance(node.args[1], ast.Name) and node.args[1].id in AXIS_SETS
 
 
 def _statistic_call(node: ast.Call, name: str, names: Mapping[str, Graph], offset: int, level: int) -> Graph:

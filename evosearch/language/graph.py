@@ -27,6 +27,7 @@ class Axes(NamedTuple):
     groups: int
 
 
+# What a statistic reduces over, for an input (N, C, *S): batch N,*S per channel; instance *S; layer C,*S; group C/G,*S; channel C; row the last axis.
 Value = float | str | Parameter | Axes | None
 
 
@@ -116,12 +117,15 @@ def parameter(name: str, kind: str, init: float) -> Graph:
 
 
 def statistic(op: str, arg: Graph, axes: str, eps: float | None = None, groups: int | None = None) -> Graph:
-    """`mean`, `var`, `std` or `rms` of `arg` over an axis set; `eps` stands inside the root (default 1e-5 for std and rms)."""
+    """A statistic of `arg` over an axis set; `eps` stands inside the root (default 1e-5 for std and rms)."""
     if op not in STATISTICS:
         raise ValueError(f"unknown statistic `{op}`; there are {', '.join(STATISTICS)}")
     if axes not in AXIS_SETS:
         raise ValueError(f"unknown axis set `{axes}`; there are {', '.join(AXIS_SETS)}")
-    if op in ("mean", "var") and eps is not None:
+    if axes == "batch" and op in ("sum", "max"):
+        raise ValueError(f"`{op}` over the batch has no value at evaluation; batch takes mean, var, std and rms")
+    rooted = op in ("std", "rms")
+    if not rooted and eps is not None:
         raise ValueError(f"`{op}` takes no eps; only std and rms have one, inside the root")
     if groups is not None and axes != "group":
         raise ValueError(f"groups= goes with the axis set `group`; received it with `{axes}`")
@@ -129,14 +133,14 @@ def statistic(op: str, arg: Graph, axes: str, eps: float | None = None, groups: 
         raise ValueError(f"eps must be a finite number >= 0; received {eps!r}")
     if groups is not None and not 1 <= groups <= 4096:
         raise ValueError(f"groups must be 1 to 4096; received {groups}")
-    full_eps = None if op in ("mean", "var") else DEFAULT_EPS if eps is None else float(eps)
+    full_eps = None if not rooted else DEFAULT_EPS if eps is None else float(eps)
     full_groups = (DEFAULT_GROUPS if groups is None else int(groups)) if axes == "group" else 0
     return _intern(op, (arg,), Axes(axes, full_eps, full_groups))
 
 
 def make(op: str, *args: Graph, value: Value = None) -> Graph:
     """A node of `op` over `args`: arity checked, commutative inputs ordered, the negative of a number folded."""
-    if op in ("constant", "input", "parameter") or op in STATISTICS:
+    if op in ("constant", "input", "parameter") or isinstance(value, Axes):
         return _intern(op, args, value)
     if op == "surrogate":
         return _intern(op, args, None)

@@ -5,6 +5,7 @@ dividing by their count n is `mean(upstream, A)`:
 
     mean: mean(u, A)          var: 2 (e - mean(e)) mean(u, A)
     std:  (e - mean(e)) mean(u, A) / std(e)          rms: e mean(u, A) / rms(e)
+    sum:  sum(u, A)         max: [e = max(e)] sum(u, A) / sum([e = max(e)], A), shared among ties as torch.amax does
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 
 from evosearch.language.formula import parse
 from evosearch.language.graph import Axes, Graph, constant, make, parameter, parameters, replace, statistic, variable, walk
-from evosearch.language.operators import OPERATORS, STATISTICS
+from evosearch.language.operators import OPERATORS
 
 ZERO, ONE = constant(0.0), constant(1.0)
 UPSTREAM = variable("g")
@@ -58,6 +59,12 @@ def _statistic_pullback(node: Graph, u: Graph) -> Graph:
     assert isinstance(node.value, Axes)
     (e,), axes = node.args, node.value
     groups = axes.groups or None
+    if node.op in ("sum", "max"):
+        sum_u = statistic("sum", u, axes.axes, groups=groups)
+        if node.op == "sum":
+            return sum_u
+        hit = make("equals", e, node)
+        return times(hit, make("div", sum_u, statistic("sum", hit, axes.axes, groups=groups)))
     mean_u = statistic("mean", u, axes.axes, groups=groups)
     if node.op == "mean":
         return mean_u
@@ -138,4 +145,4 @@ def bind(graph: Graph, values: dict[str, float] | None = None) -> Graph:
 
 def has_statistics(graph: Graph, axes: str | None = None) -> bool:
     """Whether a statistic (over the axis set, if one is named) occurs in the graph."""
-    return any(n.op in STATISTICS and isinstance(n.value, Axes) and axes in (None, n.value.axes) for n in walk(graph))
+    return any(isinstance(n.value, Axes) and axes in (None, n.value.axes) for n in walk(graph))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from evosearch.language.formula import parse
-from evosearch.language.graph import Axes, Graph, Parameter, parameter, parameters, walk
+from evosearch.language.graph import Axes, Graph, Parameter, make, parameters, walk
 from evosearch.language.operators import OPERATORS
 from evosearch.meaning.derive import has_statistics
 
@@ -43,25 +44,38 @@ def evaluate_all(
     with np.errstate(all="ignore"):
         for graph in graphs:
             root = graph.args[0] if graph.op == "surrogate" else graph
-            for node in walk(root):
-                if node not in memo:
-                    memo[node] = _value(node, [memo[a] for a in node.args], inputs, values or {})
-            results.append(np.broadcast_to(memo[root], x.shape))
+            if root not in memo:
+                _fill(root, memo, inputs, values or {})
+            found = memo[root]
+            results.append(found if found.shape == x.shape else np.broadcast_to(found, x.shape))
     return results
 
 
+def _fill(root: Graph, memo: dict[Graph, Array], inputs: Mapping[str, Array], values: Mapping[str, Array | float]) -> None:
+    """Evaluates what `memo` lacks below `root`, inputs first; what it has is not walked again."""
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        missing = [a for a in node.args if a not in memo]
+        if missing:
+            stack.extend(missing)
+        else:
+            stack.pop()
+            memo[node] = _value(node, [memo[a] for a in node.args], inputs, values)
+
+
 def _value(node: Graph, args: list[Array], inputs: Mapping[str, Array], values: Mapping[str, Array | float]) -> Array:
-    x = inputs["x"]
+    if node.value is None:
+        return function(node.op)(*args)
     if isinstance(node.value, float):
         return np.asarray(node.value)
     if isinstance(node.value, str):
         return inputs[node.value]
+    x = inputs["x"]
     if isinstance(node.value, Parameter):
         value = np.asarray(values.get(node.value.name, node.value.init))
         return value.reshape((-1,) + (1,) * (x.ndim - 2)) if value.ndim == 1 else value
-    if isinstance(node.value, Axes):
-        return _statistic(node.op, np.broadcast_to(args[0], x.shape), node.value)
-    return function(node.op)(*args)
+    return _statistic(node.op, np.broadcast_to(args[0], x.shape), node.value)
 
 
 @cache
@@ -72,16 +86,31 @@ def function(op: str) -> Callable[..., Array]:
         return getattr(np, column)  # type: ignore[no-any-return]
     if column.startswith("special."):
         return getattr(special, column.removeprefix("special."))  # type: ignore[no-any-return]
-    formula = parse(column, inputs=("a", "b"))
+    return _composed(parse(column, inputs=("a", "b")))
+
+
+def _composed(formula: Graph) -> Callable[..., Array]:
+    """A formula over `a` and `b` as a function: its nodes as steps over numbered values, so that a call walks no graph."""
+    order = list(walk(formula))
+    at = {node: i for i, node in enumerate(order)}
+    given = {i: "ab".index(str(n.value)) for i, n in enumerate(order) if n.op == "input"}
+    steps = [(i, function(n.op), [at[a] for a in n.args]) for i, n in enumerate(order) if n.args]
+    start: list[Any] = [n.value if isinstance(n.value, float) else None for n in order]
 
     def composed(*args: Array) -> Array:
-        first = np.asarray(args[0]) + 0.0 * np.asarray(args[-1])
-        return evaluate(formula, {"x": first, **{n: np.asarray(v) for n, v in zip("ab", args, strict=False)}})
+        values = list(start)
+        for i, which in given.items():
+            values[i] = args[which]
+        for i, step, inputs in steps:
+            values[i] = step(*[values[j] for j in inputs])
+        return np.asarray(values[-1])
 
     return composed
 
 
 def _statistic(op: str, e: Array, axes: Axes) -> Array:
+    if axes.axes == "row":
+        return _reduce(op, e, (-1,), axes.eps)
     if e.ndim < 2:
         raise ValueError(f"statistics need an input of shape (N, C, *S); received shape {e.shape}")
     if axes.axes == "group":
@@ -92,12 +121,15 @@ def _statistic(op: str, e: Array, axes: Axes) -> Array:
 
 
 def _reduce(op: str, e: Array, dims: tuple[int, ...], eps: float | None) -> Array:
-    mean = e.mean(axis=dims, keepdims=True) if dims else e
+    if not dims:  # one place a channel: each element is its own statistic
+        e, dims = e[..., None], (-1,)
+        return _reduce(op, e, dims, eps)[..., 0]
+    if op in ("sum", "max"):
+        return np.asarray(e.sum(axis=dims, keepdims=True) if op == "sum" else e.max(axis=dims, keepdims=True))
+    mean: Array = e.mean(axis=dims, keepdims=True)
     if op == "mean":
         return mean
-    centered = e if op == "rms" else e - mean
-    square = np.square(centered)
-    moment = square.mean(axis=dims, keepdims=True) if dims else square
+    moment: Array = np.square(e if op == "rms" else e - mean).mean(axis=dims, keepdims=True)
     return moment if op == "var" else np.sqrt(moment + (eps or 0.0))
 
 
@@ -116,43 +148,83 @@ def group_count(channels: int, groups: int) -> int:
     return count
 
 
-def fingerprints(graphs: list[Graph]) -> list[bytes | None]:
+def fingerprints(graphs: Sequence[Graph]) -> list[bytes | None]:
     """A key per graph that equal functions share; None where nothing is finite. Two with one key still need `equal`.
 
-    Surrogates count: `relu(x)` and `relu(x) ~ relu(x + 0.1)` have different keys.
+    A whole population is evaluated as one shared graph and rounded as one matrix. Surrogates count: `relu(x)` and
+    `relu(x) ~ relu(x + 0.1)` have different keys.
     """
-    return [_fingerprint(graph) for graph in graphs]
+    keys: list[bytes | None] = [None] * len(graphs)
+    for kind in {_kind(graph) for graph in graphs}:
+        members = [i for i, graph in enumerate(graphs) if _kind(graph) == kind]
+        rows = _sampled([graphs[i] for i in members], FINGERPRINT_POINTS)
+        rounded = _rounded(rows)
+        for at, i in enumerate(members):
+            keys[i] = kind.encode() + rounded[at].tobytes() if np.isfinite(rows[at]).any() else None
+    return keys
 
 
-def _fingerprint(graph: Graph) -> bytes | None:
-    rows = _samples(graph, FINGERPRINT_POINTS, PARAMETER_DRAWS if parameters(graph) else 1)
-    if rows is None:
-        return None
+@lru_cache(maxsize=65536)
+def _kind(graph: Graph) -> str:
+    """What equal graphs share before any number is looked at: how they are sampled, their parameters, their groups."""
+    tensor, gated, groups, held = "", "", set(), []
+    for node in walk(graph):
+        value = node.value
+        if value is None or isinstance(value, float):
+            continue
+        if isinstance(value, Axes):
+            tensor = "tensor"
+            groups.add(value.groups)
+        elif isinstance(value, Parameter):
+            held.append(f"{value.kind}:{value.init!r}")
+        elif value == "y":
+            gated = "gated"
+    return f"{tensor}{sorted(groups - {0})}|{sorted(held)}|{gated}|{graph.op == 'surrogate'}|"
+
+
+def _sampled(graphs: Sequence[Graph], points: Array) -> Array:
+    """Values of graphs of one kind (and of their surrogates) at `points` under several parameter draws: a row a graph."""
+    first = graphs[0]
+    x = _tensor(points) if has_statistics(first) else points
+    inputs = {"x": x, "y": np.flip(x) * 0.7 + 0.3}
+    parts = [list(g.args) if g.op == "surrogate" else [g] for g in graphs]
+    parts = [[_two_groups(p) for p in row] for row in parts] if has_statistics(first, "group") else parts
+    columns = []
+    for draw in range(PARAMETER_DRAWS if parameters(first) else 1):
+        for j in range(len(parts[0])):
+            if draw == 0:
+                values = evaluate_all([row[j] for row in parts], inputs)
+            else:  # parameters may be used in another order: each graph has draws of its own
+                values = [evaluate(row[j], inputs, _draw(g, draw)) for g, row in zip(graphs, parts, strict=True)]
+            columns.append(np.stack([v.ravel() for v in values]))
+    return np.concatenate(columns, axis=1)
+
+
+def _rounded(rows: Array) -> Array:
+    """Seven significant digits; what is next to zero is zero."""
     with np.errstate(all="ignore"):
-        rounded = np.where(np.abs(rows) < 1e-9, 0.0, rows)
-        scale = 10.0 ** (6 - np.floor(np.log10(np.maximum(np.abs(rounded), 1e-9))))
-        key = np.rint(rounded * scale) / scale
-    key = np.where(np.isfinite(rows), key, np.where(np.isnan(rows), np.nan, rows)) + 0.0
-    shape = ",".join(sorted(f"{p.kind}:{p.init!r}" for p in parameters(graph)))
-    return f"{has_statistics(graph)}|{shape}|".encode() + key.tobytes()
-
-
-def _samples(graph: Graph, points: Array, draws: int) -> Array | None:
-    """Values of the graph (and of its surrogate) at `points` under several parameter draws; None if none is finite."""
-    x = _tensor(points) if has_statistics(graph) else points
-    parts = list(graph.args) if graph.op == "surrogate" else [graph]
-    rows = []
-    for draw in range(draws):
-        values = _draw(graph, draw)
-        rows += [v.ravel() for v in evaluate_all(parts, {"x": x, "y": np.flip(x) * 0.7 + 0.3}, values)]
-    samples = np.stack(rows)
-    return samples if np.isfinite(samples).any() else None
+        size = np.abs(rows)
+        scale = 10.0 ** (6 - np.floor(np.log10(np.maximum(size, 1e-9))))
+        key = np.rint(rows * scale) / scale
+    key[size < 1e-9] = 0.0
+    odd = ~np.isfinite(rows)
+    key[odd] = np.where(np.isnan(rows[odd]), np.nan, rows[odd])
+    return key + 0.0
 
 
 def _tensor(points: Array) -> Array:
-    """Points laid out as `(2, 4, *S)` so that every axis set reduces over something different."""
-    usable = points[: points.size // 8 * 8]
-    return np.random.default_rng(3).permutation(np.clip(usable, -20.0, 20.0)).reshape(2, 4, -1)
+    """Points laid out as `(2, 4, s, 4)` so that every axis set reduces over something different."""
+    usable = points[: points.size // 32 * 32]
+    return np.random.default_rng(3).permutation(np.clip(usable, -20.0, 20.0)).reshape(2, 4, -1, 4)
+
+
+def _two_groups(graph: Graph) -> Graph:
+    """The graph with two groups wherever there are groups: of four channels, 32 groups would be single channels."""
+    built: dict[Graph, Graph] = {}
+    for node in walk(graph):
+        value = node.value._replace(groups=2) if isinstance(node.value, Axes) and node.value.groups else node.value
+        built[node] = make(node.op, *(built[a] for a in node.args), value=value)
+    return built[graph]
 
 
 def _draw(graph: Graph, draw: int) -> dict[str, Array | float]:
@@ -167,12 +239,11 @@ def equal(first: Graph, second: Graph, tolerance: float = 1e-6) -> bool:
     """Dense confirmation: the two agree, finite or not, on a dense grid with tails under several parameter draws."""
     if first is second:
         return True
-    if (first.op == "surrogate") != (second.op == "surrogate"):
+    if _kind(first) != _kind(second):
         return False
-    draws = PARAMETER_DRAWS if parameters(first) or parameters(second) else 1
-    a, b = (_samples(graph, DENSE_POINTS, draws) for graph in (first, second))
-    if a is None or b is None or a.shape != b.shape:
-        return a is b
+    a, b = (_dense(graph) for graph in (first, second))
+    if not np.isfinite(a).any() or not np.isfinite(b).any():
+        return False
     finite = np.isfinite(a)
     if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(np.isnan(a), np.isnan(b)):
         return False
@@ -182,6 +253,9 @@ def equal(first: Graph, second: Graph, tolerance: float = 1e-6) -> bool:
     return bool(np.all(gap <= tolerance * (1e-3 + np.abs(a[finite]))))
 
 
-def leaf(item: Parameter) -> Graph:
-    """The graph node of a parameter."""
-    return parameter(item.name, item.kind, item.init)
+@lru_cache(maxsize=512)
+def _dense(graph: Graph) -> Array:
+    values: Array = _sampled([graph], DENSE_POINTS)[0]
+    return values
+
+

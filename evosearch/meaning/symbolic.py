@@ -147,6 +147,9 @@ def _apply(op: str, args: list[Any]) -> Any:
     import sympy
 
     column = OPERATORS[op].sympy
+    if ":" in column:  # a special function with an order, as in `besseli:0`
+        name, order = column.split(":")
+        return getattr(sympy, name)(int(order), *args)
     if column.isidentifier():
         return getattr(sympy, column)(*args)
     built: dict[Graph, Any] = {}
