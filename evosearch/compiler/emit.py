@@ -24,6 +24,8 @@ from evosearch.meaning.derive import gradients
 
 def with_affine(graph: Graph) -> Graph:
     """`weight * graph + bias`, one value a channel, as normalization layers end."""
+    if graph.op == "surrogate":
+        return make("surrogate", *(with_affine(part) for part in graph.args))
     scaled = make("mul", parameter("weight", "channel", 1.0), graph)
     return make("add", scaled, parameter("bias", "channel", 0.0))
 

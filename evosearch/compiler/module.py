@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
 import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 
 from evosearch.compiler.emit import emit, with_affine
 from evosearch.language.formula import parse
-from evosearch.language.graph import Graph
+from evosearch.language.graph import Graph, variable
+from evosearch.language.library import library
 
 
 def compile_graph(
@@ -23,34 +27,57 @@ def compile_graph(
     channel_dim: int = 1,
     *,
     affine: bool = False,
+    apply_act: bool = True,
     momentum: float = 0.1,
     tracked_variance: str = "unbiased",
 ) -> nn.Module:
-    """A fresh `nn.Module` that computes `graph` on inputs of shape `(N, C, *S)`, channels at `channel_dim`.
-
-    Raises ValueError when the graph keeps a value per channel and `num_features` is missing.
-    """
+    """A fresh `nn.Module` for a graph; the arguments are those of `compile`."""
+    if num_features is not None and (type(num_features) is not int or num_features < 1):
+        raise ValueError(f"num_features is the number of channels, a whole number >= 1; received {num_features!r}")
+    if not apply_act:
+        graph = without_activation(graph)
     source = emit(with_affine(graph) if affine else graph, "Layer", tracked_variance)
     layer: nn.Module = load(source).Layer(num_features, channel_dim, momentum)
     return layer
 
 
 def compile(
-    formula: str,
+    formula: str | Graph,
     num_features: int | None = None,
     channel_dim: int = 1,
     *,
     affine: bool = False,
+    apply_act: bool = True,
     momentum: float = 0.1,
     tracked_variance: str = "unbiased",
 ) -> nn.Module:
-    """A fresh `nn.Module` for a formula's text, e.g. `compile("x * sigmoid(v * x) / std(x, group) where v: channel = 1", 64)`.
+    """A fresh `nn.Module` for a formula, e.g. `compile("x * sigmoid(v * x) / std(x, group) where v: channel = 1", 64)`.
 
-    Raises FormulaError for text that is not a formula, ValueError as `compile_graph`.
+    The layer takes `x` of shape `(N, C, *S)`, any rank from 2 to 5 (any shape at all for an elementwise formula), and `y`
+    of the same shape if the formula has it; it returns the shape and dtype of `x`.
+
+    - `num_features`: the number of channels C; needed when the formula has per-channel parameters or batch statistics.
+    - `channel_dim`: where the channels are: 1, or -1 for `(N, *S, C)`.
+    - `affine`: ends with `weight * . + bias`, one value a channel, as normalization layers do.
+    - `apply_act=False`: the layer without its activation, as timm's norm-activation layers have it, for the end of a residual
+      block. A known layer's own form (`without_activation` in the library); else the input, so with `affine` an affine map.
+    - `momentum`: the weight of the new value in running statistics (torch's convention).
+    - `tracked_variance`: `unbiased` (torch, timm) or `biased` (Keras, the official EvoNorms) running variance.
+
+    Raises FormulaError for text that is not a formula, ValueError for an argument that does not fit.
     """
+    graph = formula if isinstance(formula, Graph) else parse(formula)
     return compile_graph(
-        parse(formula), num_features, channel_dim, affine=affine, momentum=momentum, tracked_variance=tracked_variance
+        graph, num_features, channel_dim, affine=affine, apply_act=apply_act, momentum=momentum, tracked_variance=tracked_variance
     )
+
+
+def without_activation(graph: Graph) -> Graph:
+    """The form for `apply_act=False`: what the library says of a known layer, else the input as it is."""
+    for layer in library().values():
+        if layer.without_activation and layer.graph is graph:
+            return parse(layer.without_activation)
+    return variable("x")
 
 
 def load(source: str) -> ModuleType:
@@ -71,7 +98,22 @@ def load(source: str) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    for kind in vars(module).values():
+        if isinstance(kind, type) and issubclass(kind, nn.Module) and kind.__module__ == name:
+            copyreg.pickle(kind, _reduce)
     return module
+
+
+def _reduce(layer: nn.Module) -> tuple[Callable[..., nn.Module], tuple[str, str, str], dict[str, Any]]:
+    """A layer in a user's pickle (torch.save, multiprocessing) carries its formula, since no file of it is on another machine's path."""
+    module = sys.modules[type(layer).__module__]
+    return _rebuild, (module.FORMULA, module.TRACKED_VARIANCE, type(layer).__name__), layer.__dict__
+
+
+def _rebuild(formula: str, tracked_variance: str, name: str) -> nn.Module:
+    kind = getattr(load(emit(parse(formula, keep_names=True), name, tracked_variance)), name)
+    layer: nn.Module = kind.__new__(kind)
+    return layer
 
 
 def _cache_directory() -> Path:

@@ -62,7 +62,8 @@ _GROUP = '''def _group(x: Tensor, groups: int) -> Tensor:
     groups = min(groups, x.shape[1])
     while x.shape[1] % groups != 0:
         groups -= 1
-    return x.reshape(x.shape[0], groups, x.numel() // max(1, x.shape[0] * groups))
+    places = x.shape[2] if x.dim() == 3 else x.shape[2] * x.shape[3]
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups * places)
 
 
 def _ungroup(value: Tensor, x: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ _UNFOLD = '''def _unfold(y: Tensor, x: Tensor, channel_dim: int) -> Tensor:
 
 def fill(p: Pieces) -> str:
     """The whole module. Identifiers are ours, numbers are the repr of finite floats; text from outside never enters."""
-    parts = [_head(p.graph, bool(p.forward)), _WIDE]
+    parts = [_head(p.graph, bool(p.forward), p.unbiased), _WIDE]
     if p.helpers:
         parts += [_GROUP, *p.helpers]
     if p.folded:
@@ -133,7 +134,7 @@ def fill(p: Pieces) -> str:
     return "\n\n\n".join(parts) + "\n"
 
 
-def _head(graph: Graph, batch: bool) -> str:
+def _head(graph: Graph, batch: bool, unbiased: bool) -> str:
     imports = "from collections.abc import Callable\n\n" if batch else ""
     return f'''"""{graph}
 
@@ -145,6 +146,7 @@ import torch.nn.functional as F  # noqa: F401
 from torch import Tensor, nn
 
 FORMULA = {str(graph)!r}
+TRACKED_VARIANCE = {"unbiased" if unbiased else "biased"!r}
 BLOCK = 131072  # elements; the temporaries of a block fit the second-level cache'''
 
 
@@ -192,6 +194,11 @@ def _lean(p: Pieces) -> str:
         lines.append("        ctx.save_for_backward(*inputs, *output[1:])")
     else:
         lines.append("        ctx.save_for_backward(*inputs)")
+    lines.append("        ctx.save_for_forward(*inputs)")
+    lines += ["", "    @staticmethod", "    def jvp(ctx, *tangents):  # type: ignore[no-untyped-def]"]
+    lines += ["        pairs = [(v, torch.zeros_like(v) if t is None else t) for v, t in zip(ctx.saved_tensors, tangents)]"]
+    outs = "_whole(*v)[0]" if forward else "_whole(*v)"
+    lines += [f"        slope = torch.func.jvp(lambda *v: {outs}, *zip(*pairs))[1]", f"        return {'slope, ' + ', '.join(['None'] * len(forward)) if forward else 'slope'}"]
     lines += ["", "    @staticmethod", "    def vmap(info, in_dims, *inputs):  # type: ignore[no-untyped-def]"]
     lines.append(f"        return torch.vmap(_whole, in_dims)(*inputs), {'(' + ', '.join(['0'] * (1 + len(forward))) + ')' if forward else '0'}")
     lines += ["", "    @staticmethod", "    def backward(ctx, g, *unused):  # type: ignore[no-untyped-def]"]

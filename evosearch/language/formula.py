@@ -26,10 +26,13 @@ class FormulaError(ValueError):
     """The text is not a formula of the language; says the rule, the column and, where there is one, the likely fix."""
 
 
-def parse(text: str, inputs: tuple[str, ...] = ("x", "y")) -> Graph:
-    """The canonical graph of a formula: `parse(str(g)) is g`.
+def parse(text: str, inputs: tuple[str, ...] = ("x", "y"), keep_names: bool = False) -> Graph:
+    """The canonical graph of a formula such as `x * sigmoid(v * x) where v: layer = 1`: `parse(str(g)) is g`.
 
-    Raises FormulaError, with the column, for anything that the grammar above does not hold.
+    An expression is made of the input `x` (and `y`, the second input of gated forms), numbers, `+ - * / **`, operators
+    (`evosearch operators` lists them) and statistics such as `std(x, group, eps=1e-5)`; `~` sets a surrogate whose gradient
+    is used, `where` declares learnable parameters with their initial values. Parameters are renamed v0, v1, ... in order of
+    use, unless `keep_names`. Raises FormulaError, with the column, for anything else.
     """
     _check_text(text)
     body, offset_where, declared = text, len(text), {}
@@ -48,7 +51,7 @@ def parse(text: str, inputs: tuple[str, ...] = ("x", "y")) -> Graph:
     for name, node in declared.items():
         if node not in used:
             raise FormulaError(f"parameter `{name}` is declared but not used; drop it from `where`")
-    return canonical(graph)
+    return graph if keep_names else canonical(graph)
 
 
 def _check_text(text: str) -> None:
@@ -122,9 +125,17 @@ def _convert(node: ast.expr, names: Mapping[str, Graph], offset: int, level: int
         return make(_BINARY[type(node.op)], left, right)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return _call(node, node.func.id, names, offset, level)
-    raise FormulaError(
-        f"column {column}: a formula has numbers, names, + - * / ** and calls of operators; received {type(node).__name__.lower()}"
-    )
+    hint = "; write a power as `x ** 2`" if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor) else ""
+    hint = "; step(x), max(x, y) and min(x, y) compare" if isinstance(node, (ast.Compare, ast.IfExp, ast.BoolOp)) else hint
+    raise FormulaError(f"column {column}: a formula has numbers, names, + - * / ** and calls of operators; received {_kind(node)}{hint}")
+
+
+def _kind(node: ast.expr) -> str:
+    """What the user wrote, in a word."""
+    if isinstance(node, (ast.BinOp, ast.UnaryOp)):
+        return f"another operator ({type(node.op).__name__.lower()})"
+    named = {ast.Compare: "a comparison", ast.IfExp: "an if-expression", ast.BoolOp: "and / or"}
+    return named.get(type(node), type(node).__name__.lower())
 
 
 def _check_power(left: Graph, right: Graph, column: int) -> None:

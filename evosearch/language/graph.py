@@ -34,12 +34,13 @@ Value = float | str | Parameter | Axes | None
 class Graph:
     """One node and, through `args`, the expression below it. Build with `make`, `constant`, `variable`, `parameter`, `statistic`."""
 
-    __slots__ = ("__weakref__", "_text", "args", "depth", "op", "order", "size", "value")
+    __slots__ = ("__weakref__", "_text", "args", "depth", "holds", "op", "order", "size", "value")
     op: str
     args: tuple[Graph, ...]
     value: Value
     size: int
     depth: int
+    holds: frozenset[Value]  # the inputs, parameters and axis sets that occur in it
     order: str
     _text: str
 
@@ -85,6 +86,7 @@ def _intern(op: str, args: tuple[Graph, ...], value: Value) -> Graph:
         "size": 1 + sum(a.size for a in args),
         "depth": 1 + max((a.depth for a in args), default=0),
         # parameter names are left out: they are renamed in order of use, and order must not depend on them
+        "holds": _holds(args, value),
         "order": f"{op}[{label}]({','.join(a.order for a in args)})",
         "_text": "",
     }
@@ -92,6 +94,14 @@ def _intern(op: str, args: tuple[Graph, ...], value: Value) -> Graph:
         object.__setattr__(node, name, content)
     _interned[key] = node
     return node
+
+
+def _holds(args: tuple[Graph, ...], value: Value) -> frozenset[Value]:
+    own: frozenset[Value] = frozenset() if value is None or isinstance(value, float) else frozenset((value,))
+    for arg in args:
+        if not arg.holds <= own:
+            own = own | arg.holds if own else arg.holds
+    return own
 
 
 def constant(value: float) -> Graph:
@@ -214,6 +224,8 @@ def depth(graph: Graph) -> int:
 def parameters(graph: Graph) -> tuple[Parameter, ...]:
     """The learnable parameters in order of use."""
     found: dict[Parameter, None] = {}
+    if not any(isinstance(value, Parameter) for value in graph.holds):
+        return ()
     for node in walk(graph):
         if isinstance(node.value, Parameter):
             found.setdefault(node.value)
@@ -222,7 +234,7 @@ def parameters(graph: Graph) -> tuple[Parameter, ...]:
 
 def depends_on(graph: Graph, name: str = "x") -> bool:
     """Whether the input `name` occurs in the graph."""
-    return any(node.op == "input" and node.value == name for node in walk(graph))
+    return name in graph.holds
 
 
 def canonical(graph: Graph) -> Graph:

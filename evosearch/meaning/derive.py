@@ -145,4 +145,4 @@ def bind(graph: Graph, values: dict[str, float] | None = None) -> Graph:
 
 def has_statistics(graph: Graph, axes: str | None = None) -> bool:
     """Whether a statistic (over the axis set, if one is named) occurs in the graph."""
-    return any(isinstance(n.value, Axes) and axes in (None, n.value.axes) for n in walk(graph))
+    return any(isinstance(value, Axes) and axes in (None, value.axes) for value in graph.holds)
