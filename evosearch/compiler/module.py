@@ -34,6 +34,8 @@ def compile_graph(
     """A fresh `nn.Module` for a graph; the arguments are those of `compile`."""
     if num_features is not None and (type(num_features) is not int or num_features < 1):
         raise ValueError(f"num_features is the number of channels, a whole number >= 1; received {num_features!r}")
+    if not isinstance(momentum, (int, float)) or not 0 <= momentum <= 1:
+        raise ValueError(f"momentum is the weight of the new value, 0 to 1; received {momentum!r}")
     if not apply_act:
         graph = without_activation(graph)
     source = emit(with_affine(graph) if affine else graph, "Layer", tracked_variance)

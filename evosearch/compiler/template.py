@@ -198,9 +198,11 @@ def _lean(p: Pieces) -> str:
     lines += ["", "    @staticmethod", "    def jvp(ctx, *tangents):  # type: ignore[no-untyped-def]"]
     lines += ["        pairs = [(v, torch.zeros_like(v) if t is None else t) for v, t in zip(ctx.saved_tensors, tangents)]"]
     outs = "_whole(*v)[0]" if forward else "_whole(*v)"
-    lines += [f"        slope = torch.func.jvp(lambda *v: {outs}, *zip(*pairs))[1]", f"        return {'slope, ' + ', '.join(['None'] * len(forward)) if forward else 'slope'}"]
+    lines.append(f"        slope = torch.func.jvp(lambda *v: {outs}, *zip(*pairs))[1]")
+    lines.append(f"        return {', '.join(['slope', *['None'] * len(forward)])}")
     lines += ["", "    @staticmethod", "    def vmap(info, in_dims, *inputs):  # type: ignore[no-untyped-def]"]
-    lines.append(f"        return torch.vmap(_whole, in_dims)(*inputs), {'(' + ', '.join(['0'] * (1 + len(forward))) + ')' if forward else '0'}")
+    out_dims = f"({', '.join(['0'] * (1 + len(forward)))})" if forward else "0"
+    lines.append(f"        return torch.vmap(_whole, in_dims)(*inputs), {out_dims}")
     lines += ["", "    @staticmethod", "    def backward(ctx, g, *unused):  # type: ignore[no-untyped-def]"]
     lines.append(f"        {', '.join([*given, *names])}{',' if len(given) + len(forward) == 1 else ''} = ctx.saved_tensors")
     lines += _differentiable_backward(p)
@@ -236,7 +238,8 @@ def _module(p: Pieces) -> str:
     signature = ", ".join(f"{n}: Tensor" for n in p.inputs)
     lines = [f"class {p.name}(nn.Module):", f'    """{p.graph}, for inputs of shape `(N, C, *S)` with the channels at `channel_dim`."""', ""]
     lines += _constructor(p)
-    lines += ["", f"    def forward(self, {signature}) -> Tensor:"]
+    lines += ["", f"    def forward(self, {signature}) -> Tensor:", "        if not x.is_floating_point():"]
+    lines.append(f'            raise TypeError("{p.name} needs a floating-point input: call .float() on it")')
     if p.lean:
         wanted = "torch.is_grad_enabled() and not (torch.jit.is_tracing() or torch.compiler.is_compiling())"
         wanted += " and self.training" if p.forward else ""
@@ -257,7 +260,8 @@ def _constructor(p: Pieces) -> list[str]:
     lines = ["    def __init__(self, num_features: int | None = None, channel_dim: int = 1, momentum: float = 0.1) -> None:"]
     lines += ["        super().__init__()", "        self.channel_dim = channel_dim", "        self.momentum = momentum"]
     if channels:
-        lines += ["        if num_features is None:", f'            raise ValueError("{p.name} keeps a value per channel: pass num_features")']
+        lines += ["        if num_features is None or num_features < 1:"]
+        lines.append(f'            raise ValueError("{p.name} keeps a value per channel: pass num_features, the number of channels")')
     if p.folded:
         lines.append(f"        self.num_features = {'num_features' if channels else '0'}")
     for q in p.params:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 import difflib
-import math
 import re
+import warnings
 from collections.abc import Mapping
 
 from evosearch.language.graph import Graph, canonical, constant, make, parameter, statistic, surrogate, variable, walk
@@ -18,7 +18,9 @@ from evosearch.language.operators import AXIS_SETS, OPERATORS, STATISTICS
 MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, MAX_EXPONENT, MAX_DIGITS = 4096, 64, 512, 64, 32
 
 _BINARY = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow"}
-_DECLARATION = re.compile(r"\s*([A-Za-z_][A-Za-z_0-9]*)\s*:\s*([a-z]+)\s*=\s*(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
+_DECLARATION = re.compile(r"\s*([A-Za-z_][A-Za-z_0-9]*)\s*:\s*([a-z]+)\s*=\s*(-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_LITERAL = re.compile(r"(?<![\w.])(?:\d|\.\d)(?:[eE][-+]|[\w.])*")
+_DECIMAL = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _RESERVED = {"where", "lambda", *OPERATORS, *STATISTICS, *AXIS_SETS}
 
 
@@ -62,9 +64,14 @@ def _check_text(text: str) -> None:
     for column, character in enumerate(text, 1):
         if not (" " <= character <= "~"):
             raise FormulaError(f"column {column}: only printable ASCII is allowed; received {character!a}")
-    for digits in re.finditer(r"[0-9.]+", text):
-        if len(digits.group()) > MAX_DIGITS:
-            raise FormulaError(f"column {digits.start() + 1}: a number has at most {MAX_DIGITS} digits")
+    for literal in _LITERAL.finditer(text):
+        column, number = literal.start() + 1, literal.group()
+        if len(number) > MAX_DIGITS:
+            raise FormulaError(f"column {column}: a number has at most {MAX_DIGITS} digits")
+        if not _DECIMAL.fullmatch(number):
+            raise FormulaError(f"column {column}: a number reads 2, 0.5 or 1e-5; received `{number}`")
+        if not 1e-30 <= float(number) <= 1e30 and re.match(r"[0.]*[1-9]", number):
+            raise FormulaError(f"column {column}: a number must be finite, 0 or 1e-30 to 1e30 in size; received `{number}`")
 
 
 def _declarations(text: str, offset: int) -> dict[str, Graph]:
@@ -95,7 +102,9 @@ def _expression(text: str, offset: int, names: Mapping[str, Graph]) -> Graph:
         raise FormulaError(f"column {offset + 1}: an expression is missing")
     offset += len(text) - len(text.lstrip())
     try:
-        tree = ast.parse(stripped, mode="eval").body
+        with warnings.catch_warnings():  # Python warns of `x is 1` and the like, which is refused below
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(stripped, mode="eval").body
     except SyntaxError as error:
         raise FormulaError(f"column {offset + (error.offset or 1)}: not an expression ({error.msg})") from None
     except (MemoryError, RecursionError):
@@ -111,8 +120,6 @@ def _convert(node: ast.expr, names: Mapping[str, Graph], offset: int, level: int
     if level > MAX_DEPTH:
         raise FormulaError(f"column {column}: a formula is at most {MAX_DEPTH} levels deep")
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
-        if not math.isfinite(node.value) or abs(node.value) > 1e30:
-            raise FormulaError(f"column {column}: a number must be finite and at most 1e30 in size")
         return constant(node.value)
     if isinstance(node, ast.Name):
         return _name(node.id, names, column)
@@ -162,14 +169,24 @@ def _call(node: ast.Call, name: str, names: Mapping[str, Graph], offset: int, le
         return _statistic_call(node, name, names, offset, level)
     row = OPERATORS.get(name)
     if row is None:
-        close = difflib.get_close_matches(name, [*OPERATORS, *STATISTICS], n=1)
-        hint = f"; did you mean `{close[0]}`?" if close else "; `evosearch operators` lists them"
-        raise FormulaError(f"column {column}: unknown operator `{name[:40]}`{hint}")
+        raise FormulaError(f"column {column}: unknown operator `{name[:40]}`; {_hint(name)}")
     if node.keywords:
         raise FormulaError(f"column {column}: `{name}` takes no keyword arguments")
     if len(node.args) != row.arity:
         raise FormulaError(f"column {column}: `{name}` takes {row.arity} input{'s' * (row.arity > 1)}; received {len(node.args)}")
-    return make(name, *(_convert(arg, names, offset, level + 1) for arg in node.args))
+    args = [_convert(arg, names, offset, level + 1) for arg in node.args]
+    if name == "pow":
+        _check_power(args[0], args[1], column)
+    return make(name, *args)
+
+
+def _hint(name: str) -> str:
+    from evosearch.language.library import library  # the library is made of formulas
+
+    if name in library():
+        return f"`{name}` is a known layer: write its formula, `{library()[name].formula}`"
+    close = difflib.get_close_matches(name, [*OPERATORS, *STATISTICS], n=1)
+    return f"did you mean `{close[0]}`?" if close else "`evosearch operators` lists them"
 
 
 def _names_axes(node: ast.Call) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from evosearch.language.operators import AXIS_SETS, DEFAULT_EPS, DEFAULT_GROUPS, OPERATORS, STATISTICS
 
@@ -69,6 +69,9 @@ class Graph:
         return hashlib.sha256(str(self).encode()).hexdigest()
 
 
+# Written out, a graph that shares its parts may be exponentially long; a derivative often is. Beyond this size, order by a hash.
+_LONG = 512
+
 _interned: weakref.WeakValueDictionary[tuple[object, ...], Graph] = weakref.WeakValueDictionary()
 
 
@@ -79,7 +82,7 @@ def _intern(op: str, args: tuple[Graph, ...], value: Value) -> Graph:
         return found
     node = object.__new__(Graph)
     label = f"{value.kind}={value.init!r}" if isinstance(value, Parameter) else "" if value is None else repr(value)
-    fields = {
+    fields: dict[str, Any] = {
         "op": op,
         "args": args,
         "value": value,
@@ -90,6 +93,8 @@ def _intern(op: str, args: tuple[Graph, ...], value: Value) -> Graph:
         "order": f"{op}[{label}]({','.join(a.order for a in args)})",
         "_text": "",
     }
+    if fields["size"] > _LONG:
+        fields["order"] = hashlib.sha256(str(fields["order"]).encode()).hexdigest()
     for name, content in fields.items():
         object.__setattr__(node, name, content)
     _interned[key] = node
@@ -121,8 +126,8 @@ def parameter(name: str, kind: str, init: float) -> Graph:
     """A learnable parameter; `kind` is `channel` (one value a channel) or `layer` (one value)."""
     if kind not in ("channel", "layer"):
         raise ValueError(f"a parameter is one value per `channel` or per `layer`; received `{kind}` for `{name}`")
-    if not math.isfinite(init):
-        raise ValueError(f"the initial value of `{name}` must be finite; received {init!r}")
+    if not abs(init) <= 1e30:
+        raise ValueError(f"the initial value of `{name}` must be finite and at most 1e30 in size; received {init!r}")
     return _intern("parameter", (), Parameter(name, kind, float(init) + 0.0))
 
 

@@ -7,6 +7,7 @@ Columns of a row, all of them text except the cost:
 - ``derivative``: the partial derivative for each input, a formula over ``a``, ``b`` and the value ``f``. At a kink it is the
   gradient that torch's own operator has there, because eager training must equal the lean backward.
 - ``cost``: integer, roughly nanoseconds per 10 elements of the float32 forward on one core; deterministic, so that it may steer a search.
+- ``latex``: with ``{a}`` and ``{b}``; by default the name applied to its inputs.
 - ``kinks``: expressions whose zeros are the places where some derivative does not exist; none for a smooth operator.
 
 No operator is silently protected: ``div``, ``log`` and ``sqrt`` are what they say; ``div_eps``, ``signed_log`` and ``signed_sqrt`` are
@@ -31,10 +32,16 @@ class Operator:
     sympy: str
     derivative: tuple[str, ...]
     cost: int
-    latex: str
+    latex: str = ""
     kinks: tuple[str, ...] = ()
     commutative: bool = False
     searchable: bool = True
+
+    @property
+    def latex_form(self) -> str:
+        """The LaTeX column, or the operator's name applied to its inputs where that is empty."""
+        inputs = ", ".join(("{a}", "{b}")[: self.arity])
+        return self.latex or rf"\operatorname{{{{{self.name.replace('_', ' ')}}}}}\left({inputs}\right)"
 
     @property
     def smooth(self) -> bool:
@@ -43,8 +50,7 @@ class Operator:
 
 
 def _unary(name: str, torch: str, numpy: str, sympy: str, derivative: str, cost: int, latex: str = "", *kinks: str) -> Operator:
-    shown = latex or rf"\operatorname{{{{{name.replace('_', ' ')}}}}}\left({{a}}\right)"
-    return Operator(name, 1, torch, numpy, sympy, (derivative,), cost, shown, kinks)
+    return Operator(name, 1, torch, numpy, sympy, (derivative,), cost, latex, kinks)
 
 
 _SELU_SCALE, _SELU_ALPHA = "1.0507009873554805", "1.6732632423543772"
@@ -121,7 +127,7 @@ _ROWS = (
     _unary("softplus", "F.softplus({a})", "max(a, 0) + log1p(exp(-abs(a)))", "log(1 + exp(a))", "sigmoid(a)", 9),
     _unary("softsign", "{a} / (1.0 + torch.abs({a}))", "a / (1 + abs(a))", "a * (1 + abs(a)) ** -1", "1 / square(1 + abs(a))", 4, "", "a"),
     _unary("hardtanh", "F.hardtanh({a})", "max(min(a, 1), -1)", "max(min(a, 1), -1)", "step(a + 1) * step(1 - a)", 2, "", "a + 1", "a - 1"),
-    _unary("hardsigmoid", "F.hardsigmoid({a})", "max(min(a / 6 + 0.5, 1), 0)", "max(min(a / 6 + 1 / 2, 1), 0)",
+    _unary("hardsigmoid", "F.relu6({a} + 3.0) / 6.0", "max(min(a / 6 + 0.5, 1), 0)", "max(min(a / 6 + 1 / 2, 1), 0)",
            "step(a + 3) * step(3 - a) / 6", 2, "", "a + 3", "a - 3"),
     # rectifiers and self-gated units
     _unary("relu", "F.relu({a})", "max(a, 0)", "max(a, 0)", "step(a)", 1, "", "a"),

@@ -136,6 +136,28 @@ def to_sympy(graph: Graph, atoms: dict[str, Graph] | None = None, opaque: bool =
     return built[graph]
 
 
+def exact(graph: Graph, points: Sequence[float], slope: bool = False) -> list[float | None]:
+    """Values (or derivatives) of an elementwise graph at `points` by sympy with 30 digits; None where they are not real.
+
+    Independent of the table's numpy, torch and derivative columns: the oracle of tests and of an operator's probe. May be
+    slow for large graphs; callers bound the time.
+    """
+    import sympy
+
+    x = sympy.Symbol("x", real=True)
+    expression = to_sympy(graph, opaque=False)
+    form = sympy.diff(expression, x) if slope else expression
+
+    def at(point: float) -> float | None:
+        try:
+            value = sympy.N(form.subs(x, sympy.Float(str(point), 40)).doit(), 30)
+        except ValueError:  # the maximum of complex numbers
+            return None
+        return float(value) if value.is_Float or value.is_Rational else None
+
+    return [at(point) for point in points]
+
+
 def _number(value: float) -> Any:
     import sympy
 
@@ -274,7 +296,7 @@ def _latex_node(node: Graph, args: list[str]) -> str:
         return rf"\operatorname{{{node.op}}}_{{\mathrm{{{node.value.axes}}}}}\left({args[0]}\right)"
     if node.op == "surrogate":
         return rf"{args[0]} \sim {args[1]}"
-    return OPERATORS[node.op].latex.format(**dict(zip("ab", args, strict=False)))
+    return OPERATORS[node.op].latex_form.format(**dict(zip("ab", args, strict=False)))
 
 
 def _bracketed(parent: Graph, child: Graph, text: dict[Graph, str]) -> str:

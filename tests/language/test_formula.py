@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 
+from evosearch.compiler.emit import emit
 from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import constant, make, replace, variable, walk
@@ -72,6 +73,17 @@ REFUSED = {
     "x ~ x ~ x": "at most one",
     "True * x": "received constant",
     "x if x else x": "received an if-expression; step",
+    "x * 0x" + "f" * 20: "a number reads 2",
+    "x * 0x" + "f" * 400: "at most 32 digits",
+    "std(x, group, groups=0x1F)": "a number reads 2",
+    "1or x": "a number reads 2",
+    "x * 1e-400": "1e-30 to 1e30",
+    "x is 1": "received a comparison",
+    "pow(x, 1000)": "at most 64",
+    "pow(2, 3) * x": "power of two numbers",
+    "v * x where v: channel = 1.2.3": "a number reads|a declaration reads",
+    "v * x where v: channel = 1e300": "1e-30 to 1e30",
+    "swish(x)": "`swish` is a known layer: write its formula",
     "x ^ 2": r"write a power as `x \*\* 2`",
     "x > 0": "received a comparison; step",
     "": "received nothing",
@@ -86,6 +98,15 @@ def test_what_is_not_a_formula_is_refused_in_one_line_and_at_once(text):
         parse(text)
     assert time.perf_counter() - start < 0.5  # a millisecond alone; the machine may be busy
     assert "\n" not in str(caught.value)
+
+
+def test_shared_parts_do_not_cost_exponential_time():
+    text = "x"
+    for _ in range(16):
+        text = f"std(x * {text}, batch)"
+    start = time.perf_counter()
+    assert emit(parse(text)).count("\n") < 2000
+    assert time.perf_counter() - start < 5  # 62 s and 6 GB while a derivative was ordered by its written-out text
 
 
 def test_a_candidate_is_one_line():
