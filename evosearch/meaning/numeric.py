@@ -175,7 +175,7 @@ def fingerprints(graphs: Sequence[Graph]) -> list[bytes | None]:
 
 def _kind(graph: Graph) -> str:
     """What equal graphs share before any number is looked at: how they are sampled, their parameters, their groups."""
-    groups = sorted({v.groups for v in graph.holds if isinstance(v, Axes)})
+    groups = sorted({max(1, v.groups) for v in graph.holds if isinstance(v, Axes)})  # one group is the layer
     shape = sorted(f"{v.kind}:{v.init!r}" for v in graph.holds if isinstance(v, Parameter))
     return f"{groups}|{shape}|{'y' in graph.holds}|{graph.op == 'surrogate'}|"
 
@@ -217,10 +217,10 @@ def _tensor(points: Array) -> Array:
 
 
 def _two_groups(graph: Graph) -> Graph:
-    """The graph with two groups wherever there are groups: of four channels, 32 groups would be single channels."""
+    """The graph with two groups wherever there are several: of four channels, 32 groups would be single channels."""
     built: dict[Graph, Graph] = {}
     for node in walk(graph):
-        value = node.value._replace(groups=2) if isinstance(node.value, Axes) and node.value.groups else node.value
+        value = node.value._replace(groups=2) if isinstance(node.value, Axes) and node.value.groups > 1 else node.value
         built[node] = make(node.op, *(built[a] for a in node.args), value=value)
     return built[graph]
 
