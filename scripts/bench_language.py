@@ -1,6 +1,6 @@
 """What the language promises, measured: equality on published spaces, fingerprint cost beside sympy, the lean backward beside eager.
 
-    python scripts/bench_language.py [equality | fingerprint | lean]
+    python scripts/bench_language.py [equality | fingerprint | lean | refusal]
 
 Correctness is checked before anything is timed. Times are medians of interleaved runs on one thread, with their quartiles.
 """
@@ -12,14 +12,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evosearch.language.formula import parse
+from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import Graph
 from evosearch.language.operators import OPERATORS
 from evosearch.meaning.numeric import equal, evaluate_all, fingerprints
 from evosearch.space import SearchSpace, sample
+
+if TYPE_CHECKING:
+    import torch
 
 # AQuaSurF's 27 unary and 7 binary operators (arXiv 2301.05785); its hard_sigmoid is Keras 2's
 UNARY = (
@@ -109,6 +113,28 @@ def fingerprint() -> None:
     print(f"fingerprint at 64 points: {_spread(runs, 'us')} a graph (8,000 graphs); sympy.simplify in its child: {child:.0f} us a graph (40 graphs)")
 
 
+def _by_hand() -> dict[str, Callable[..., torch.Tensor]]:
+    """The three layers as a user would write them in torch: the peers, eager and compiled."""
+    import torch
+
+    def activation(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x) * torch.sin(x) + torch.sigmoid(x * x) * torch.exp(-x.square()) + torch.erf(x) * torch.cos(x)
+
+    v = torch.ones(1, 64, 1, 1, requires_grad=True)
+
+    def s0(x: torch.Tensor) -> torch.Tensor:
+        n, c = x.shape[:2]
+        std = (x.reshape(n, 32, -1).var(2, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        return x * torch.sigmoid(v * x) / std.expand(n, 32, c // 32).reshape(n, c, 1, 1)
+
+    def b0(x: torch.Tensor) -> torch.Tensor:
+        left = (x.var((0, 2, 3), unbiased=False, keepdim=True) + 1e-3).sqrt()
+        right = v * x + (x.var((2, 3), unbiased=False, keepdim=True) + 1e-3).sqrt()
+        return x / torch.maximum(left, right)
+
+    return dict(zip(LAYERS, (activation, s0, b0), strict=True))
+
+
 def lean() -> None:
     import torch
 
@@ -124,8 +150,11 @@ def lean() -> None:
 
     for name, formula in LAYERS.items():
         layer = evosearch.compile(formula, 64)
-        compiled = torch.compile(evosearch.compile(formula, 64))
-        forms: dict[str, Callable[..., torch.Tensor]] = {"eager": layer._plain, "lean": layer, "torch.compile": compiled}
+        by_hand = _by_hand()[name]
+        forms: dict[str, Callable[..., torch.Tensor]] = {
+            "eager": layer._plain, "by hand": by_hand, "lean": layer,
+            "ours compiled": torch.compile(evosearch.compile(formula, 64)), "hand compiled": torch.compile(by_hand),
+        }  # fmt: skip
         values, slopes = [], []
         for form in forms.values():
             out = form(x)
@@ -161,13 +190,33 @@ def _saved(form: object, x: object) -> float:
     return sum(kept.values()) / x.numel()
 
 
+def refusal() -> None:
+    texts = [
+        "x.__class__", "x[0]", "(lambda: x)()", "__import__('os')", "foo(x)", "x * \u0445", "9**9**9", "1" * 5000, "1e400", "-" * 100_000 + "x",
+        "+".join(["x"] * 20_000), "(" * 10_000 + "x" + ")" * 10_000, "-" * 4000 + "x", "+".join(["x"] * 2000),
+    ]  # fmt: skip
+    slowest = 0.0
+    for text in texts:
+        start = time.perf_counter()
+        try:
+            parse(text)
+        except FormulaError as error:
+            said = str(error)
+        else:
+            sys.exit(f"bench_language: not refused: {text[:40]}")
+        milliseconds = (time.perf_counter() - start) * 1e3
+        slowest = max(slowest, milliseconds)
+        print(f"  {text[:24]!a:<28} {milliseconds:6.2f} ms  {said[:110]}")
+    print(f"refusals: {len(texts)} texts, the slowest in {slowest:.1f} ms")
+
+
 def _spread(values: list[float], unit: str) -> str:
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.2f} [{low:.2f}, {high:.2f}] {unit}"
 
 
 if __name__ == "__main__":
-    parts = {"equality": equality, "fingerprint": fingerprint, "lean": lean}
+    parts = {"equality": equality, "fingerprint": fingerprint, "lean": lean, "refusal": refusal}
     unknown = [name for name in sys.argv[1:] if name not in parts]
     if unknown:
         sys.exit(f"bench_language: unknown part `{unknown[0]}`; there are {', '.join(parts)}")

@@ -60,7 +60,8 @@ def test_a_pickle_opens_in_another_process_with_an_empty_cache(tmp_path):
         "x = torch.randn((3, 6, 4, 5), generator=torch.Generator().manual_seed(2)); "
         "torch.testing.assert_close(layer(x), torch.load('expected.pt'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}, capture_output=True, text=True, check=False)
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
