@@ -1,10 +1,13 @@
-"""The torch-side filters before any training: each returns None or a reason code."""
+"""The torch-side filters before any training, cheap to dear: each says a reason code, or lets the layer pass."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 _SHAPE = (4, 8, 6, 6)
@@ -45,3 +48,89 @@ def saved_per_element(layer: nn.Module, channels: int = 8) -> float:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         plain(x)
     return round(sum(t.numel() for t in kept.values()) / x.numel(), 3)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a filter found: a reason code when the layer is rejected, else None, and the figure that decided."""
+
+    reason: str | None
+    figure: float
+
+
+def propagation(
+    make_layer: Callable[[int], nn.Module], depth: int = 50, width: int = 64, smallest: float = 1e-8, largest: float = 1e8
+) -> Finding:
+    """Signal and gradient through `depth` random layers, each scaled to keep the variance of its input (arXiv 1611.01232).
+
+    The figure is the norm of the input's gradient relative to the output's. Rejected outside `smallest` to `largest`, or when the
+    signal itself breaks: `signal:nonfinite`, `signal:vanishing`, `signal:exploding`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, width, generator=generator, dtype=torch.double).requires_grad_()
+    h = x
+    for _ in range(depth):
+        h = make_layer(width).double()(h @ torch.randn(width, width, generator=generator, dtype=torch.double) / math.sqrt(width))
+        size = h.detach().square().mean().sqrt()
+        if not torch.isfinite(size):
+            return Finding("signal:nonfinite", math.nan)
+        h = h / size.clamp(min=1e-30)  # what an initialization gain does, layer by layer
+    upstream = torch.randn(h.shape, generator=generator, dtype=torch.double)
+    (slope,) = torch.autograd.grad(h, x, upstream, allow_unused=True, materialize_grads=True)
+    ratio = float(slope.norm() / upstream.norm())
+    if not math.isfinite(ratio):
+        return Finding("signal:nonfinite", ratio)
+    return Finding("signal:vanishing" if ratio < smallest else "signal:exploding" if ratio > largest else None, ratio)
+
+
+def dead_units(make_layer: Callable[[int], nn.Module], most: float = 0.5, width: int = 256) -> Finding:
+    """The share of units of a random layer whose slope is below 1e-6 on a whole batch of 256: `dead:units` above `most`."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(256, width, generator=generator)
+    bias = torch.randn(width, generator=generator)
+    z = (x @ torch.randn(width, width, generator=generator) / math.sqrt(width) + bias).requires_grad_()
+    (slope,) = torch.autograd.grad(make_layer(width)(z).sum(), z, allow_unused=True, materialize_grads=True)
+    share = float((slope.abs() < 1e-6).all(0).double().mean())
+    return Finding("dead:units" if share > most else None, share)
+
+
+def stability(make_layer: Callable[[int], nn.Module], steps: int = 100, limit: float = 1e8, seed: int = 0) -> Finding:
+    """EvoNorms' stability test (arXiv 2004.02967, section 3.3): ascent on the weights' gradient norm, away from where training starts.
+
+    A small convolutional network with the layer after each convolution; a step moves the weights by a tenth of their norm along
+    the slope of the squared gradient norm. The figure is the largest gradient norm met; `stability` above `limit`. For layers that
+    normalize: without any normalization the weights themselves grow until the gradient does.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(16, 1, 16, 16, generator=generator)
+    x = (x + F.avg_pool2d(x, 5, 1, 2) * 4) / 1.3  # neighbors correlate, as in images
+    target = torch.arange(16) % 3
+    shapes = ((8, 1, 3, 3), (16, 8, 3, 3), (16, 16, 3, 3))
+    weights = [torch.randn(s, generator=generator).div_(math.sqrt(s[1] * 9)).requires_grad_() for s in shapes]
+    head = torch.randn(3, 16, generator=generator) / 4
+    layers = [make_layer(s[0]).train() for s in shapes]
+    largest = 0.0
+    for _ in range(steps):
+        h = x
+        for w, layer, stride in zip(weights, layers, (2, 1, 2), strict=True):
+            h = layer(F.conv2d(h, w, stride=stride, padding=1))
+        loss = F.cross_entropy(h.mean((2, 3)) @ head.T, target)
+        slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True, materialize_grads=True)
+        squared = torch.stack([g.square().sum() for g in slopes]).sum()
+        norm = float(squared.detach().sqrt())
+        largest = max(largest, norm)
+        if not norm <= limit:
+            return Finding("stability", norm if norm > limit else math.inf)
+        if not squared.requires_grad:
+            break
+        ascent = torch.autograd.grad(squared, weights, allow_unused=True, materialize_grads=True)
+        size = math.sqrt(sum(float(a.square().sum()) for a in ascent))
+        if size == 0:
+            break
+        if not math.isfinite(size):
+            return Finding("stability", math.inf)
+        reach = 0.1 * math.sqrt(sum(float(w.detach().square().sum()) for w in weights)) / size
+        with torch.no_grad():
+            for w, a in zip(weights, ascent, strict=True):
+                w.add_(a, alpha=reach)
+    return Finding(None, largest)
