@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evosearch.language.formula import parse
-from evosearch.language.graph import Axes, Graph, depends_on, make, parameters, statistic, walk
+from evosearch.language.graph import Axes, Graph, depends_on, make, parameters, replace, statistic, variable, walk
 from evosearch.language.library import library
 from evosearch.language.operators import AXIS_SETS, OPERATORS, STATISTIC_COST
-from evosearch.meaning.derive import has_statistics
+from evosearch.meaning.derive import bind, has_statistics
 from evosearch.meaning.gaussian import EdgeOfChaos, FixedPoint, Moments, edge_of_chaos, fixed_point, moments
 from evosearch.meaning.numeric import Array, equal, evaluate
 from evosearch.meaning.shape import Shape, shape
@@ -130,10 +130,17 @@ def complexity(graph: Graph) -> int:
 
 def novelty(graph: Graph) -> Novelty:
     """Which known function this one is, is a rescaling of, or is nearest to; parameters at their initial values."""
+    tensor, forms = has_statistics(graph), [graph]
+    if "y" in graph.holds:  # which of the two inputs is the gate is a convention
+        forms.append(replace(graph, {variable("x"): variable("y"), variable("y"): variable("x")}))
     for name, known in _known().items():
-        if has_statistics(known) == has_statistics(graph) and equal(graph, known):
+        if has_statistics(known) == tensor and any(equal(form, known) for form in forms):
             return Novelty("known", name, 0.0, 1.0, 1.0)
-    if has_statistics(graph) or graph.op == "surrogate":
+    if tensor:  # a normalization with or without its weight and bias is the same normalization
+        for name, known in _known().items():
+            if has_statistics(known) and equal(bind(graph), bind(known)):
+                return Novelty("known", name, 0.0, 1.0, 1.0)
+    if tensor or graph.op == "surrogate" or "y" in graph.holds:
         return Novelty("new", "", 1.0, 1.0, 1.0)
     (best,) = nearest(graph, 1)
     return Novelty("rescaled" if best.distance < RESCALED_DISTANCE else "new", best.name, best.distance, best.scale, best.rate)
@@ -154,7 +161,8 @@ def _on_grid(graph: Graph) -> NDArray[np.float64]:
 
 @cache
 def _known() -> dict[str, Graph]:
-    return {name: layer.graph for name, layer in library().items()}
+    # weight standardization is of weights, and the same function as a normalization over the layer
+    return {name: layer.graph for name, layer in library().items() if name != "weight_standardization"}
 
 
 @cache

@@ -14,7 +14,7 @@ from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS
 from evosearch.meaning.explain import described, explain
-from evosearch.meaning.facts import describe, nearest, saved_tensors
+from evosearch.meaning.facts import describe, nearest, novelty, saved_tensors
 from evosearch.meaning.gaussian import edge_of_chaos, fixed_point, moments
 from evosearch.meaning.shape import shape
 from tests.strategies import graphs
@@ -348,3 +348,13 @@ def test_explain_says_it_in_labeled_lines():
     lines = dict(described(describe(parse("x / rms(x, channel)"))))
     assert lines["scaling"].startswith("x -> 3 x: invariant")
     assert lines["buffers"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("silu(x) * y", "swiglu"), ("y * sigmoid(x)", "glu"), ("(x - mean(x, batch)) / std(x, batch)", "batch_norm"),
+     ("(x - mean(x, layer)) / std(x, layer)", "layer_norm_chw"), ("relu((x - mean(x, batch)) / std(x, batch))", "bn_relu")],
+)  # fmt: skip
+def test_conventions_do_not_make_a_layer_new(text, name):
+    found = novelty(parse(text))
+    assert (found.label, found.nearest) == ("known", name)
