@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from evosearch.config import Config
+    from evosearch.delivery.summary import Reading
+    from evosearch.language.graph import Graph
+    from evosearch.plugin import PlugIn
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="Search for activation functions and normalization layers; take home what is really better.",
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Search for activation functions; compile, explain and export them and normalization layers.",
 )  # fmt: skip
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries its own copy of click, whose usage error has no public name
 
 Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY.SUB=VALUE", help="Overrides anything in the YAML; may be repeated.")]
+Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="A Python file with operators of your own; may be repeated.")]
+AcceptNew = Annotated[bool, typer.Option("--accept-new-environment", help="Resume although torch, the CPU, the device or the data changed.")]
+Run = Annotated[Path, typer.Argument(help="The run's folder.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from evosearch import __version__
+
+        print(f"evosearch {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -30,67 +51,125 @@ def run(
     executor: Annotated[Optional[str], typer.Option(help="serial, local or ray.")] = None,
     address: Annotated[Optional[str], typer.Option(help="Address of a Ray cluster (with --executor ray).")] = None,
     device: Annotated[Optional[str], typer.Option(help="cpu or cuda.")] = None,
-    minutes: Annotated[Optional[float], typer.Option(help="Stop asking after so many minutes; the final check follows.")] = None,
+    minutes: Annotated[Optional[float], typer.Option(help="Stop proposing after so many minutes; the final check follows.")] = None,
     set_: Set = None,
-    accept_new_environment: Annotated[bool, typer.Option(help="Resume although torch, the CPU, the device or the data changed.")] = False,
+    plugin: Plugins = None,
+    accept_new_environment: AcceptNew = False,
 ) -> None:
-    """Runs a search, or resumes it."""
+    """Run a search, or resume it."""
     from evosearch.config import load
 
-    overrides = list(set_ or [])
+    plugins = _plugins(plugin)
     given = {"seed": seed, "execution.workers": workers, "execution.executor": executor, "execution.address": address,
              "execution.device": device, "budget.minutes": minutes}  # fmt: skip
-    overrides += [f"{key}={value}" for key, value in given.items() if value is not None]
-    _search(load(space, overrides), out, accept_new_environment)
+    _search(load(space, set_ or (), given), out, accept_new_environment, plugins)
 
 
 @app.command()
-def resume(
-    directory: Annotated[Path, typer.Argument(help="The run's folder.")],
-    accept_new_environment: Annotated[bool, typer.Option(help="Resume although torch, the CPU, the device or the data changed.")] = False,
-) -> None:
-    """Goes on with a run as it was configured; the same as its `run` typed again."""
+def resume(directory: Run, plugin: Plugins = None, accept_new_environment: AcceptNew = False) -> None:
+    """Go on with a run as it was configured."""
     from evosearch.run import stored
 
-    _search(stored(directory)[0], directory, accept_new_environment)
+    plugins = _plugins(plugin)
+    _search(stored(directory, plugins)[0], directory, accept_new_environment, plugins)
 
 
-def _search(config: Config, directory: Path, accept_new_environment: bool) -> None:
+def _search(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn]) -> None:
+    try:
+        finished = _searched(config, directory, accept_new_environment, plugins)
+    except KeyboardInterrupt:
+        print("\nevosearch: stopped at once; what was told is kept, and `evosearch resume` goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not finished:
+        print(f"\nstopped; everything told is in {directory}. Go on with: evosearch resume {directory}")
+        raise typer.Exit(130)
+
+
+def _searched(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn]) -> bool:
+    """Runs the search and shows what it found; False when it was interrupted."""
     from evosearch import run as running
-    from evosearch.delivery.summary import summarize
-    from evosearch.delivery.table import Progress, print_table
+    from evosearch.delivery.progress import Progress
+    from evosearch.delivery.summary import read, stored_summary, summarize
 
-    console = _console()
-    config = running.prepare(directory, config, accept_new_environment)
-    console.print(f"run {directory}: {config.budget.evaluations} functions, executor {config.execution.executor}", highlight=False)
-    progress = Progress(console)
-    finished = running.run(config, directory, progress, lambda text: console.print(text, highlight=False))
+    config = running.prepare(directory, config, accept_new_environment, plugins)
+    functions, baselines = config.budget.evaluations, len(config.baselines)
+    _print([f"run {directory}: {functions} functions ({functions - baselines} to find + {baselines} baselines), executor {config.execution.executor}"])
+    progress = Progress(sys.stdout, _width() if sys.stdout.isatty() else None)
+    with _acknowledged():
+        finished = running.run(config, directory, progress, lambda text: print(text, flush=True), plugins)
     progress.end()
+    reading = read(directory, config)
+    if finished and not stored_summary(reading)[0]:
+        print("measuring and simplifying the final table", flush=True)
+        summarize(reading)
+    _show(reading)
     if finished:
-        console.print("measuring and simplifying the final table", highlight=False)
-        summarize(directory, config)
-    print_table(console, directory, config)
-    if finished:
-        console.print(f"\nresults: {directory}/results/*.parquet, summary.json. Next: evosearch export {directory} --best --to my_layer", highlight=False)
-    else:
-        console.print(f"\nstopped; everything told is in {directory}. Go on with: evosearch resume {directory}", highlight=False)
+        step = f" Next: evosearch export {directory} --best --to my_layer" if reading.pick else ""
+        print(f"\nresults: {directory}/results/*.parquet, summary.json.{step}")
+    return finished
 
 
-def _console() -> Console:
-    """The terminal as it is; wide lines where there is none, so that a log file keeps its tables."""
-    from rich.console import Console
+@contextmanager
+def _acknowledged() -> Iterator[None]:
+    """Says at once that a Ctrl-C was heard. The byte that Python writes for a signal wakes a thread; run.py does what is to be done."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing)
 
-    # no markup: units stand in brackets, and a path may hold them
-    return Console(markup=False) if sys.stdout.isatty() else Console(markup=False, width=200)
+    def speak() -> None:
+        if os.read(reading, 1):
+            print("\nfinishing what is in flight; press Ctrl-C again to stop at once", flush=True)
+        while os.read(reading, 64):  # until the other end is closed
+            pass
+        os.close(reading)
+
+    threading.Thread(target=speak, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+
+def _width() -> int | None:
+    """Columns of the terminal, or of COLUMNS; None for a pipe, where nothing is wrapped."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
+
+
+def _print(lines: Sequence[str]) -> None:
+    print("\n".join(lines), flush=True)
+
+
+def _plugins(paths: Sequence[Path] | None) -> tuple[PlugIn, ...]:
+    """Adds the operators and tasks of a user's own files, before anything is parsed."""
+    if not paths:
+        return ()
+    from evosearch.judging.objectives import TASKS
+    from evosearch.language.operators import OPERATORS
+    from evosearch.plugin import PluginError, load
+
+    before = {*OPERATORS, *TASKS}
+    plugins = load(paths)
+    if before == {*OPERATORS, *TASKS}:
+        raise PluginError(f"{paths[0]} adds nothing: a plug-in defines OPERATORS (a list of Operator), or tasks by @evosearch.task or @evosearch.data")
+    return plugins
+
+
+def _show(reading: Reading) -> None:
+    from evosearch.delivery.summary import stored_summary
+    from evosearch.delivery.table import page
+
+    _print(page(reading, *stored_summary(reading), _width()))
 
 
 @app.command()
-def top(directory: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
-    """Pareto table of a run: formula, objectives with units, baselines marked, >>>> on the pick."""
-    from evosearch.delivery.table import print_table
+def top(directory: Run, plugin: Plugins = None) -> None:
+    """Show the table and the verdict of a run."""
+    from evosearch.delivery.summary import read
     from evosearch.run import stored
 
-    print_table(_console(), directory, stored(directory)[0])
+    plugins = _plugins(plugin)
+    _show(read(directory, stored(directory, plugins)[0]))
 
 
 @app.command()
@@ -98,90 +177,179 @@ def export(
     directory: Annotated[Optional[Path], typer.Argument(help="The run's folder (not with --formula).")] = None,
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("my_layer"),
     best: Annotated[bool, typer.Option("--best", help="The pick of the run.")] = False,
-    id_: Annotated[Optional[str], typer.Option("--id", help="The function whose canonical id starts so.")] = None,
-    formula: Annotated[Optional[str], typer.Option(help="Any formula.")] = None,
+    id_: Annotated[Optional[str], typer.Option("--id", help="The function whose canonical id starts so (the table shows ids).")] = None,
+    formula: Annotated[Optional[str], typer.Option(help="Any formula, or the name of a known layer.")] = None,
     name: Annotated[Optional[str], typer.Option(help="Name of the layer; the folder's name by default.")] = None,
+    features: Annotated[Optional[int], typer.Option(help="Channels of the TorchScript file of a layer that keeps a value per channel.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another formula in the folder.")] = False,
+    plugin: Plugins = None,
 ) -> None:
-    """Writes a layer as NAME.py (needs torch only), NAME.ts.pt and formula.json, verified in a fresh process."""
-    from evosearch.language.formula import parse
-
+    """Write a layer as files that need torch only."""
     chosen = [option for option in (best, id_, formula) if option]
     if len(chosen) != 1 or (formula is None) == (directory is None):
         raise ValueError("export takes a run with --best or --id ID, or no run and --formula TEXT")
-    text = formula if formula is not None else _found(directory, id_)  # type: ignore[arg-type]
-    graph = parse(text)
+    plugins = _plugins(plugin)
+    tracked, verdict = "unbiased", None
+    if formula is not None:
+        graph, tracked = _layer(formula)
+    else:
+        graph, verdict = _found(directory, id_, plugins)  # type: ignore[arg-type]
     from evosearch.delivery.export import export as write  # torch: after what can be refused without it
 
-    for path in write(graph, to, name or to.resolve().name):
+    files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, verdict=verdict, overwrite=overwrite)
+    for path in files:
         print(path)
-    print(f"`{text}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated")
+    if not any(path.suffix == ".pt" for path in files):
+        print("no TorchScript file: the layer keeps a value per channel; pass --features N for one of N channels")
+    print(f"`{graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated")
+    if verdict is not None:
+        print(f"verdict: {verdict}")
 
 
-def _found(directory: Path, wanted: str | None) -> str:
-    """The formula of the pick, or of the function whose id starts with `wanted`."""
-    from evosearch.delivery.summary import directions_of, read_scale, search_rows
-    from evosearch.run import stored
-    from evosearch.search.pick import pick
-    from evosearch.search.store import read_run
+def _named(text: str) -> str | None:
+    """The name of the known layer that the text means; None for a formula. Raises ValueError for a name that is neither."""
+    from evosearch.language.library import known, library
+    from evosearch.language.operators import OPERATORS, STATISTICS
 
-    config, _ = stored(directory)
-    rows, records = read_run(directory)
-    if wanted is None:
-        scale = read_scale(records)
-        chosen = pick(search_rows(rows, scale, directions_of(config)), scale) if scale else None
-        if chosen is None:
-            raise ValueError(f"{directory} has no fully trained function yet; let it run on with `evosearch resume {directory}`")
-        if not chosen.leads:
-            print("note: this function is not ahead of every baseline of its search")
-        return chosen.candidate
-    texts = {r["canonical_id"]: r["candidate"] for r in rows if r["canonical_id"].startswith(wanted.lower())}
-    if len(texts) != 1:
-        raise ValueError(f"--id needs the start of exactly one canonical id; `{wanted[:70]}` fits {len(texts)}")
-    return str(next(iter(texts.values())))
+    text = text.strip()
+    if not text.isidentifier() or text in ("x", "y") or (text in (*OPERATORS, *STATISTICS) and text not in library()):
+        return None
+    return known(text).name
 
 
-@app.command()
-def explain(formula: Annotated[str, typer.Argument(help="A formula, e.g. 'x * sigmoid(x)'")]) -> None:
-    """What a formula is: canonical and simplified form, derivative, LaTeX, cost, nearest known function."""
+def _layer(text: str) -> tuple[Graph, str]:
+    """The graph of a formula or of a known layer, its affine part included; and how it tracks variances."""
+    from evosearch.compiler.emit import with_affine
     from evosearch.language.formula import parse
+    from evosearch.language.library import known
+
+    name = _named(text)
+    if name is None:
+        return parse(text), "unbiased"
+    layer = known(name)
+    return with_affine(layer.graph) if layer.affine else layer.graph, layer.tracked_variance
+
+
+def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tuple[Graph, str]:
+    """The pick, or the function whose id starts with `wanted`; and what is known of it on unseen pairs."""
+    from evosearch.delivery.summary import read, stored_summary, verdict_line
+    from evosearch.language.formula import parse
+    from evosearch.run import stored
+
+    reading = read(directory, stored(directory, plugins)[0])
+    if wanted is None:
+        if reading.pick is None:
+            advice = "search longer or wider" if reading.finished else f"let it run on with `evosearch resume {directory}`"
+            raise ValueError(f"{directory} has no fully trained function; {advice}")
+        candidate = reading.pick.candidate
+    else:
+        texts = {r["canonical_id"]: str(r["candidate"]) for r in reading.rows if r["canonical_id"].startswith(wanted.lower())}
+        if len(texts) != 1:
+            raise ValueError(f"--id needs the start of exactly one canonical id; `{wanted[:70]}` fits {len(texts)}")
+        (candidate,) = texts.values()
+    return parse(candidate), verdict_line(reading, stored_summary(reading)[0], candidate)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # a formula may start with a minus sign
+def explain(
+    formula: Annotated[str, typer.Argument(help="A formula, e.g. 'x * sigmoid(x)', or the name of a known layer.")],
+    plugin: Plugins = None,
+) -> None:
+    """Say all that is known of a formula or a layer."""
+    from evosearch.delivery.layout import prose
+    from evosearch.language.formula import parse
+    from evosearch.language.library import known
     from evosearch.meaning.explain import explain as lines
 
-    for label, text in lines(parse(formula)):
-        print(f"{label:<12} {text}")
+    _plugins(plugin)
+    name = _named(formula)
+    text = known(name).formula if name else formula
+    named = [("library", f"{name}: {text}  [{known(name).source}]")] if name else []
+    for label, line in [*named, *lines(parse(text))]:
+        _print(prose(f"{label:<12} {line}", _width(), 13))
 
 
 @app.command()
-def operators() -> None:
-    """The operator table."""
-    from evosearch.language.operators import AXIS_SETS, OPERATORS, STATISTICS
+def tasks(plugin: Plugins = None) -> None:
+    """List tasks, variants, architectures, metrics."""
+    from evosearch.delivery import listing
 
-    print(f"{'operator':<12} inputs  cost  smooth  derivative")
-    for row in OPERATORS.values():
-        if row.searchable:
-            print(f"{row.name:<12} {row.arity:>6}  {row.cost:>4}  {'yes' if row.smooth else 'no':<6}  {'; '.join(row.derivative)}")
-    print(f"statistics: {', '.join(STATISTICS)} over {', '.join(AXIS_SETS)}")
+    _plugins(plugin)
+    _print(listing.tasks(_width()))
 
 
 @app.command()
-def library(name: Annotated[Optional[str], typer.Argument(help="One layer; all of them without.")] = None) -> None:
-    """Known layers as formulas."""
-    from evosearch.language.library import known
-    from evosearch.language.library import library as layers
+def operators(latex: Annotated[bool, typer.Option("--latex", help="LaTeX in place of the derivative.")] = False, plugin: Plugins = None) -> None:
+    """List operators: cost, kinks, derivative."""
+    from evosearch.delivery import listing
 
-    for layer in [known(name)] if name else layers().values():
-        print(f"{layer.name:<18} {layer.formula}   [{layer.source}]")
+    _plugins(plugin)
+    _print(listing.operators(_width(), latex))
+
+
+@app.command()
+def library(
+    name: Annotated[Optional[str], typer.Argument(help="One layer; all of them without.")] = None,
+    unsayable: Annotated[bool, typer.Option("--unsayable", help="Published layers that are no formula, and why.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """List known layers as formulas, or show one."""
+    from evosearch.delivery import listing
+
+    if name and unsayable:
+        raise ValueError(f"library takes a name or --unsayable, not both; drop one (received `{name[:40]}`)")
+    _plugins(plugin)
+    _print(listing.cannot_say(_width()) if unsayable else listing.layer(name, _width()) if name else listing.library(_width()))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def evaluate(
+    formula: Annotated[str, typer.Argument(help="A formula, or the name of a known layer.")],
+    task: Annotated[str, typer.Option(help="Tasks or pairs, separated by commas: photo,textures/resnet.")],
+    against: Annotated[Optional[list[str]], typer.Option(help="Names or formulas, separated by commas; may be repeated.  [default: relu,gelu]")] = None,
+    architecture: Annotated[Optional[str], typer.Option(help="Of every task that names none.")] = None,
+    seeds: Annotated[int, typer.Option(help="Paired seeds.")] = 5,
+    steps: Annotated[int, typer.Option(help="Optimizer steps a training.")] = 200,
+    workers: Annotated[Optional[int], typer.Option(help="Parallel workers; one a core without.")] = None,
+    executor: Annotated[str, typer.Option(help="serial, local or ray.")] = "local",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json_: Annotated[bool, typer.Option("--json", help="Print data in place of a table.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Train one formula against others: better, not better or worse."""
+    import json
+
+    plugins = _plugins(plugin)
+    from evosearch.evaluation import evaluate_formula, names_of, pairs_of, table_of
+
+    def show(done: int, jobs: int) -> None:
+        print(f"\r{done}/{jobs} trainings", end="", file=sys.stderr, flush=True)
+
+    found = evaluate_formula(
+        formula, names_of(against or ["relu,gelu"]), pairs_of(task.split(","), architecture), seeds=seeds, steps=steps, executor=executor, workers=workers,
+        device=device, on_progress=show if sys.stderr.isatty() else None, plugins=plugins,
+    )  # fmt: skip
+    _print([json.dumps(found.to_data(), indent=2)] if json_ else table_of(found))
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has what it wanted, as in `top | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except _UsageError as error:
+        path = getattr(getattr(error, "ctx", None), "command_path", "evosearch")
+        print(f"evosearch: {' '.join(error.format_message().split())} (see `{path} --help`)", file=sys.stderr)  # type: ignore[attr-defined]
+        code = 2
     except (ValueError, OSError) as error:
         print(f"evosearch: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except KeyboardInterrupt:
-        print("evosearch: stopped at once; what was told is kept, and `evosearch resume` goes on", file=sys.stderr)
-        sys.exit(130)
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

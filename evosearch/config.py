@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -18,7 +20,9 @@ from ruamel.yaml.events import AliasEvent
 
 from evosearch.judging.baselines import baseline
 from evosearch.judging.objectives import parse_pair
-from evosearch.language.operators import OPERATORS
+from evosearch.language.formula import parse
+from evosearch.language.graph import depends_on
+from evosearch.language.operators import OPERATORS, STATISTICS
 from evosearch.proposers.registry import PROPOSERS
 
 MAX_BYTES = 1_000_000
@@ -34,9 +38,14 @@ class _Section(BaseModel):
 
 
 def _operator(name: str) -> str:
-    if name not in OPERATORS or not OPERATORS[name].searchable:
-        raise ValueError(f"unknown operator `{name[:40]}`; {_nearest(name, OPERATORS)}")
-    return name
+    searchable = [row.name for row in OPERATORS.values() if row.searchable]
+    if name in searchable:
+        return name
+    if name in STATISTICS:
+        raise ValueError(f"`{name}` is a statistic of a whole tensor; spaces of this version search elementwise functions of x")
+    if name in OPERATORS:
+        raise ValueError(f"`{name}` serves derivatives and is not searched; `evosearch operators` lists what is")
+    raise ValueError(f"unknown operator `{name[:40]}`; {_nearest(name, searchable)}")
 
 
 def _pair(text: str) -> str:
@@ -45,8 +54,16 @@ def _pair(text: str) -> str:
 
 
 def _baseline(name: str) -> str:
-    baseline(name)
+    if depends_on(parse(baseline(name)), "y"):
+        raise ValueError(f"`{name[:40]}` has a gate y; a baseline is a function of x alone")
     return name
+
+
+def _distinct(names: list[T]) -> list[T]:
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise ValueError(f"`{twice}` stands here twice; leave one out")
+    return names
 
 
 def _proposer(name: str) -> str:
@@ -61,12 +78,14 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 
 Factor = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+T = TypeVar("T")
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
 
 
 class SpaceSection(_Section):
     """What may be built (space.SearchSpace)."""
 
-    operators: list[Annotated[str, AfterValidator(_operator)]]
+    operators: Distinct[Annotated[str, AfterValidator(_operator)]]
     max_nodes: Annotated[int, Field(ge=2, le=64)]
     extra_operators: Annotated[int, Field(ge=0, le=8)] = 1
     constants: bool = True
@@ -77,9 +96,9 @@ class SpaceSection(_Section):
 class StageSection(_Section):
     """Where and how long to train."""
 
-    pairs: Annotated[list[Annotated[str, AfterValidator(_pair)]], Field(min_length=1)]
+    pairs: Annotated[Distinct[Annotated[str, AfterValidator(_pair)]], Field(min_length=1)]
     steps: Annotated[int, Field(ge=1, le=1_000_000)]
-    rates: Annotated[list[Factor], Field(min_length=1)]
+    rates: Annotated[Distinct[Factor], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
 
 
@@ -99,7 +118,7 @@ class JudgingSection(_Section):
 
 
 class BudgetSection(_Section):
-    """Totals, not increments: dispatched functions, baselines included; minutes of asking."""
+    """Totals over the whole run, restarts included: dispatched functions with the baselines; minutes of search, the final check comes on top."""
 
     evaluations: Annotated[int, Field(ge=3, le=10_000_000)]
     minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
@@ -115,13 +134,19 @@ class ExecutionSection(_Section):
     time_limit: Annotated[float, Field(gt=0, le=1e6)] = 300.0
     memory_limit_gb: Annotated[float, Field(ge=0, le=10_000)] = 4.0  # 0: none
 
+    @model_validator(mode="after")
+    def _address_goes_with_ray(self) -> ExecutionSection:
+        if self.address and self.executor != "ray":
+            raise ValueError(f"an address goes with the executor ray; received it with `{self.executor}`: add --executor ray")
+        return self
+
 
 class Config(_Section):
     """One search, from space to budget."""
 
     space: SpaceSection
     judging: JudgingSection
-    baselines: list[Annotated[str, AfterValidator(_baseline)]]
+    baselines: Distinct[Annotated[str, AfterValidator(_baseline)]]
     proposers: dict[Annotated[str, AfterValidator(_proposer)], Annotated[float, Field(ge=0, le=1000)]]
     budget: BudgetSection
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -130,6 +155,11 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _baselines_make_the_bar(self) -> Config:
+        formulas: dict[str, str] = {}
+        for name in self.baselines:
+            twin = formulas.setdefault(str(parse(baseline(name))), name)
+            if twin != name:
+                raise ValueError(f"baselines: `{twin}` and `{name}` are the same function; leave one out")
         missing = [name for name in ("identity", "relu") if name not in self.baselines]
         if missing:
             raise ValueError(f"baselines must hold identity and relu, from which the quality bar follows; `{missing[0]}` is missing")
@@ -139,9 +169,9 @@ class Config(_Section):
             raise ValueError("proposers: at least one needs a share above 0")
         return self
 
-    def to_yaml(self) -> str:
-        """The resolved configuration as YAML."""
-        return dump_yaml(self.model_dump(mode="json"))
+    def to_yaml(self, environment: Mapping[str, Any]) -> str:
+        """A run's own file: the resolved configuration, and what else its scores depend on."""
+        return dump_yaml({"config": self.model_dump(mode="json"), "environment": environment})
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
@@ -155,24 +185,31 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
 
 
 def find_space(path: str) -> Path:
-    """The file itself, or the one of that name that travels with the package. Raises ConfigError with what there is."""
-    if Path(path).is_file():
+    """The file itself; for a bare name, or `search_spaces/NAME`, else the one of that name that travels with the package.
+
+    Raises ConfigError with what there is.
+    """
+    if os.path.isfile(path):  # where Path.is_file() raises for a name that is too long
         return Path(path)
     shipped = Path(str(files("evosearch"))) / "search_spaces"
     if not shipped.is_dir():  # a checkout: the folder stands beside the package
         shipped = Path(str(files("evosearch"))).parent / "search_spaces"
     found = shipped / Path(path).name
-    if found.is_file():
+    if os.path.dirname(path) in ("", "search_spaces") and os.path.isfile(found):
         return found
     names = sorted(p.name for p in shipped.glob("*.yaml"))
     close = difflib.get_close_matches(Path(path).name, names, n=1)
     hint = f"did you mean `search_spaces/{close[0]}`?" if close else f"there are {', '.join(names)}"
-    raise ConfigError(f"no such file: {path}; {hint}")
+    raise ConfigError(f"no such file: {path[:120]}; {hint}")
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a YAML file, with `key.sub=value` overrides. Raises ConfigError."""
+def load(path: str, overrides: Sequence[str] = (), options: Mapping[str, object] = MappingProxyType({})) -> Config:
+    """The configuration of a YAML file, with `key.sub=value` overrides. Raises ConfigError.
+
+    `options` are those of the command line by the key that they set, None where not given: `budget.minutes` is `--minutes`.
+    """
     file = find_space(path)
+    path = str(file)
     if file.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path}: a configuration has at most {MAX_BYTES} bytes; received {file.stat().st_size}")
     try:
@@ -185,16 +222,29 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     origins: dict[tuple[str, ...], str] = {}
     data = _plain(tree)
     for override in overrides:
-        _override(data, override, origins)
+        key, separator, value = override.partition("=")
+        shown = f"--set {override[:80]}"
+        if not separator:
+            raise ConfigError(f"--set reads key.sub=value, e.g. --set budget.evaluations=40; received `{override[:80]}`")
+        _override(data, key, _plain(_parse(value, f"--set {key[:80]}")), shown, origins)
+    for key, given in options.items():
+        if given is not None:
+            _override(data, key, given, f"--{key.rpartition('.')[2]} {given}"[:80], origins)
     return _validate(data, tree, path, origins)
 
 
-def read_resolved(text: str, name: str) -> Config:
-    """The configuration of a run's own file. Raises ConfigError."""
-    tree = _parse(text, name)
-    if not isinstance(tree, CommentedMap):
-        raise ConfigError(f"{name}: not a configuration")
-    return _validate(_plain(tree), tree, name, {})
+def read_run_file(text: str, name: str, check_plugins: Callable[[Mapping[str, str]], None]) -> tuple[Config, dict[str, Any]]:
+    """What `to_yaml` wrote; plug-ins are checked first, for the configuration may name what they define. Raises ConfigError."""
+    try:
+        tree = _parse(text, name)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; evosearch does not write such a file: restore it from a copy") from None
+    sections = [tree.get(key) if isinstance(tree, CommentedMap) else None for key in ("config", "environment")]
+    if not all(isinstance(section, CommentedMap) for section in sections):
+        raise ConfigError(f"{name} is damaged: it holds no config and environment as evosearch writes them; restore it from a copy")
+    config, environment = sections[0], _plain(sections[1])
+    check_plugins(environment.get("plugins") or {})
+    return _validate(_plain(config), config, name, {}), environment
 
 
 def _parse(text: str, name: str) -> Any:
@@ -217,6 +267,10 @@ def _parse(text: str, name: str) -> Any:
         raise ConfigError(f"{name}{line}: not valid YAML: {problem}") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested more than {MAX_LEVELS} levels deep") from None
+    except ConfigError:
+        raise
+    except ValueError as error:  # a number of more digits than Python reads
+        raise ConfigError(f"{name}: not a value: {str(error)[:120]}") from None
 
 
 def _plain(node: Any) -> Any:
@@ -233,18 +287,17 @@ def _plain(node: Any) -> Any:
     return str(node)
 
 
-def _override(data: dict[str, Any], text: str, origins: dict[tuple[str, ...], str]) -> None:
-    key, separator, value = text.partition("=")
+def _override(data: dict[str, Any], key: str, value: object, shown: str, origins: dict[tuple[str, ...], str]) -> None:
     path = tuple(key.strip().split("."))
-    if not separator or not all(path):
-        raise ConfigError(f"--set reads key.sub=value, e.g. --set budget.evaluations=40; received `{text[:80]}`")
+    if not all(path):
+        raise ConfigError(f"{shown}: a key reads key.sub, e.g. budget.evaluations")
     target: Any = data
     for part in path[:-1]:
         target = target.setdefault(part, {}) if isinstance(target, dict) else None
     if not isinstance(target, dict):
-        raise ConfigError(f"--set {text[:80]}: `{'.'.join(path[:-1])}` has no keys of its own")
-    target[path[-1]] = _plain(_parse(value, f"--set {key}"))
-    origins[path] = f"--set {text[:80]}"
+        raise ConfigError(f"{shown}: `{'.'.join(path[:-1])}` has no keys of its own")
+    target[path[-1]] = value
+    origins[path] = shown
 
 
 def _validate(data: dict[str, Any], tree: Any, name: str, origins: Mapping[tuple[str, ...], str]) -> Config:
@@ -281,7 +334,12 @@ def _floats(item: Any) -> Any:
         return [_floats(i) for i in item]
     if isinstance(item, dict):
         return {k: _floats(v) for k, v in item.items()}
-    return float(item) if isinstance(item, int) and not isinstance(item, bool) and abs(item) < math.inf else item
+    if not isinstance(item, int) or isinstance(item, bool):
+        return item
+    try:
+        return float(item)
+    except OverflowError:
+        return math.inf if item > 0 else -math.inf  # breaks the field's own limit
 
 
 def _line(tree: Any, location: Sequence[Any]) -> int:
@@ -297,6 +355,9 @@ def _line(tree: Any, location: Sequence[Any]) -> int:
     return line
 
 
+_BOUNDS = {"greater_than": "> {gt:g}", "greater_than_equal": ">= {ge:g}", "less_than": "< {lt:g}", "less_than_equal": "<= {le:g}"}
+
+
 def _explain(error: Any, path: tuple[str, ...]) -> str:
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
@@ -306,8 +367,10 @@ def _explain(error: Any, path: tuple[str, ...]) -> str:
         return f"`{key}` is missing"
     if error["type"] == "value_error":
         return f"`{key}`: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
-    received = repr(error["input"])
-    return f"`{key}`: {error['msg'][0].lower()}{error['msg'][1:]}; received {received[:80]}"
+    received = repr(error["input"])[:80]
+    if error["type"] in _BOUNDS:
+        return f"`{key}` must be {_BOUNDS[error['type']].format(**error['ctx'])}; received {received}"
+    return f"`{key}`: {error['msg'][0].lower()}{error['msg'][1:]}; received {received}"
 
 
 def _siblings(path: Sequence[str]) -> list[str]:

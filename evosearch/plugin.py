@@ -1,54 +1,123 @@
-"""A user's plug-in file: a Python file with `OPERATORS`, a list of rows for the operator table. Probed before it is believed."""
+"""A user's plug-in file: Python with `OPERATORS`, rows for the operator table, or with tasks. Probed before it is believed.
+
+The file is the user's own code, given by name on the command line; its text travels to the workers with the plan. Nothing
+of it is kept in a run's folder but its name and digest: whoever resumes gives the file again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from evosearch.language.operators import Operator, register
+
+MAX_BYTES = 1_000_000
 
 
 class PluginError(ValueError):
     """A plug-in file cannot be used; says the file, the operator, the rule and what was found."""
 
 
-def load(paths: Sequence[Path]) -> tuple[Operator, ...]:
-    """Runs each file, probes its operators and adds them to the table. The file is the user's own code and runs as such.
+@dataclass(frozen=True)
+class PlugIn:
+    """A plug-in as it travels: its file's name and text."""
+
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def load(paths: Sequence[Path]) -> tuple[PlugIn, ...]:
+    """Runs each file, probes its operators and adds them to the table; its folder joins `sys.path`, for what it imports.
 
     Raises PluginError for the first operator that breaks a rule, see `compiler.probe`.
     """
-    loaded: list[Operator] = []
+    plugins: list[PlugIn] = []
     for path in paths:
-        rows = _rows(path)
+        plugins.append(_read(path))
+        sys.path[:0] = [folder for folder in [str(path.resolve().parent)] if folder not in sys.path]
+        rows = _rows(_run(path, path))
         try:
             register(rows)
         except ValueError as error:
             raise PluginError(f"{path}: {error}") from None
-        from evosearch.compiler.probe import probe  # torch and sympy: only for those who have a plug-in
-
-        for row in rows:
-            fault = probe(row)
-            if fault:
-                raise PluginError(f"{path}: operator `{row.name}`: {fault}")
-        loaded += rows
-    return tuple(loaded)
+        if rows:
+            _probe(path, rows)
+    return tuple(plugins)
 
 
-def _rows(path: Path) -> list[Operator]:
+def install(plugins: Iterable[PlugIn], folder: Path) -> None:
+    """The same in a worker: the texts are written under `folder`, run, and their operators, probed by the driver, added."""
+    for plugin in plugins:
+        path = folder / plugin.digest[:32] / plugin.name
+        if not path.is_file() or path.read_text(encoding="utf-8") != plugin.text:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary = path.with_name(f"_tmp.{plugin.name}.{os.getpid()}")
+            temporary.write_text(plugin.text, encoding="utf-8")
+            os.replace(temporary, path)
+        register(_rows(_run(path, Path(plugin.name))))
+
+
+def check_given(recorded: Mapping[str, str], plugins: Sequence[PlugIn], where: Path) -> None:
+    """Raises PluginError unless `plugins` are those of the run at `where`, of which it `recorded` name and digest."""
+    given = {plugin.name: plugin.digest for plugin in plugins}
+    for name, digest in recorded.items():
+        if name not in given:
+            raise PluginError(f"{where} was made with the plug-in {name}; give the file again: --plugin {name}")
+        if given[name] != digest:
+            raise PluginError(f"{where} was made with another {name} (SHA-256 {digest[:12]}, now {given[name][:12]}); use that one, or another --out")
+    extra = sorted(set(given) - set(recorded))
+    if extra:
+        raise PluginError(f"{where} was made without the plug-in {extra[0]}; leave it out, or use another --out")
+
+
+def _probe(path: Path, rows: Sequence[Operator]) -> None:
+    from evosearch.compiler.probe import probe  # torch and sympy: only for those who have operators of their own
+
+    for row in rows:
+        fault = probe(row)
+        if fault:
+            raise PluginError(f"{path}: operator `{row.name}`: {fault}")
+
+
+def _read(path: Path) -> PlugIn:
     if not path.is_file():
         raise PluginError(f"--plugin names a Python file; `{path}` is not there")
-    spec = importlib.util.spec_from_file_location(f"evosearch_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"--plugin names a Python file; `{path}` does not end in .py")
+    if path.suffix != ".py" or path.stat().st_size > MAX_BYTES:
+        raise PluginError(f"--plugin names a Python file, NAME.py of at most {MAX_BYTES} bytes; received `{path}` of {path.stat().st_size}")
+    try:
+        return PlugIn(path.name, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise PluginError(f"{path} is not UTF-8 text; a plug-in is a Python file") from None
+
+
+def _run(path: Path, shown: Path) -> ModuleType:
+    name = f"evosearch_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file may raise
-        raise PluginError(f"{path} does not run: {type(error).__name__}: {error}") from error
-    rows = getattr(module, "OPERATORS", None)
-    if not isinstance(rows, (list, tuple)) or not rows or not all(isinstance(row, Operator) for row in rows):
-        raise PluginError(f"{path} must define OPERATORS, a list of evosearch.language.operators.Operator; received {rows!r:.80}")
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
+        del sys.modules[name]
+        raise PluginError(f"{shown} does not run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _rows(module: ModuleType) -> list[Operator]:
+    rows = getattr(module, "OPERATORS", [])
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Operator) for row in rows):
+        raise PluginError(f"{module.__file__}: OPERATORS must be a list of evosearch.language.operators.Operator; received {rows!r:.80}")
     return list(rows)

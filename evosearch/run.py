@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import platform
+import random
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from evosearch import __version__
-from evosearch.config import Config, ConfigError, dump_yaml, read_resolved
+from evosearch.compiler.module import check_layer_cache
+from evosearch.config import Config, ConfigError, read_run_file
 from evosearch.execution import Executor, make_executor
 from evosearch.judging.baselines import baseline
 from evosearch.judging.evaluate import Plan, Stage
 from evosearch.judging.objectives import direction
 from evosearch.meaning.screen import Screen
+from evosearch.plugin import PlugIn, check_given
 from evosearch.proposers.registry import make_portfolio
-from evosearch.search.store import Log, write_atomically
+from evosearch.search.store import TEMPORARY, Log, read_journal, unwritable, write_atomically
 from evosearch.search.study import Settings, Study
-from evosearch.space import SearchSpace
+from evosearch.space import SearchSpace, sample
 
 ENTRY = "evosearch.judging.evaluate:worker"
 MAY_CHANGE = ("budget", "execution")  # on resume; the device is part of the fingerprint and may not
@@ -38,13 +43,13 @@ def space_of(config: Config) -> SearchSpace:
     return SearchSpace(**{**config.space.model_dump(), "operators": tuple(config.space.operators)})
 
 
-def plan_of(config: Config) -> Plan:
+def plan_of(config: Config, plugins: Sequence[PlugIn] = ()) -> Plan:
     """What the workers need to know of a configuration."""
     stages = {
         name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds)
         for name, s in (("quality", config.judging.quality), ("full", config.judging.full), ("final", config.judging.final))
     }
-    return Plan(**stages, device=config.execution.device)
+    return Plan(**stages, device=config.execution.device, plugins=tuple(plugins))
 
 
 def open_study(config: Config, log: Log) -> Study:
@@ -60,23 +65,22 @@ def open_study(config: Config, log: Log) -> Study:
     return Study(log, make_portfolio(config.proposers, space), Screen(space.max_nodes, space.max_parameters), settings)
 
 
-def prepare(directory: Path, config: Config, accept_new_environment: bool = False) -> Config:
-    """Writes run.yaml for a new run; for an existing one, checks what may change. Returns the configuration to run.
+def prepare(directory: Path, config: Config, accept_new_environment: bool = False, plugins: Sequence[PlugIn] = ()) -> Config:
+    """Makes the folder of a new run; for an existing one, checks what may change. Returns the configuration to run.
 
-    Raises ConfigError when `directory` holds something else, or when what must not change has changed.
+    Whatever can be known to fail is said before anything is written. Raises ConfigError when `directory` holds something
+    else or what must not change has changed, LogError when it cannot be written or is in use.
     """
-    file = directory / "run.yaml"
-    space_of(config)
     _check_device(config.execution.device)
-    if not file.exists():
-        if directory.exists() and any(directory.iterdir()):
-            raise ConfigError(f"{directory} exists and is not a run of evosearch; choose another folder with --out")
-        directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, dump_yaml({"config": config.model_dump(mode="json"), "environment": environment(config)}).encode())
-        return config
-    before, recorded = stored(directory)
+    check_layer_cache()
+    space = space_of(config)
+    sample(space, random.Random(0))
+    make_portfolio(config.proposers, space)
+    if not os.path.exists(directory / "run.yaml"):
+        return _begin(directory, config, plugins)
+    before, recorded = stored(directory, plugins)
     _refuse_changes(directory, before, config)
-    now = environment(config)
+    now = environment(config, plugins)
     changed = [key for key in ("torch", "device", "cpu", "data") if recorded.get(key) != now[key]]
     if changed and not accept_new_environment:
         shown = "; ".join(f"{key}: {recorded.get(key)} -> {now[key]}" for key in changed)
@@ -84,45 +88,90 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     return config
 
 
-def stored(directory: Path) -> tuple[Config, dict[str, Any]]:
-    """The configuration and environment of an existing run. Raises ConfigError."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+def _begin(directory: Path, config: Config, plugins: Sequence[PlugIn]) -> Config:
+    """A journal first, then run.yaml, both under the lock: of two drivers that begin at once, one writes."""
+    _refuse_foreign(directory)
+    text = config.to_yaml(environment(config, plugins))
+    with Log(directory):
+        if not (directory / "run.yaml").exists():
+            write_atomically(directory / "run.yaml", text.encode())
+            return config
+    _refuse_changes(directory, stored(directory, plugins)[0], config)
+    return config
 
-    file = directory / "run.yaml"
-    if not file.is_file():
-        raise ConfigError(f"{directory} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
+
+def _refuse_foreign(directory: Path) -> None:
+    """Raises for a folder without run.yaml that holds more than a beginning that did not get as far."""
+    if not directory.name:
+        raise ConfigError(f"a run needs a folder of its own, e.g. --out runs/first; received `{directory}`")
     try:
-        data = YAML(typ="safe", pure=True).load(file.read_text())
-    except (YAMLError, UnicodeDecodeError):
-        raise ConfigError(f"{file} is damaged: not YAML; restore it from a copy") from None
-    if not isinstance(data, dict) or not {"config", "environment"} <= set(data):
-        raise ConfigError(f"{file} is not what evosearch wrote; restore it from a copy")
-    return read_resolved(dump_yaml(data["config"]), str(file)), dict(data["environment"])
+        held = {file.name for file in directory.iterdir() if not file.name.startswith(TEMPORARY)}
+        held -= {"lock"} | ({"results"} if (directory / "results").is_dir() and not any((directory / "results").iterdir()) else set())
+        if "journal.jsonl" in held and len(read_journal(directory / "journal.jsonl")[0]) <= 1:
+            held.remove("journal.jsonl")
+    except FileNotFoundError:
+        return  # it is made now
+    except OSError as error:
+        raise unwritable(directory, error) from error
+    if "journal.jsonl" in held:
+        raise ConfigError(f"{directory} holds the journal of a run whose run.yaml is gone; restore it from a copy, or choose another folder with --out")
+    if held:
+        raise ConfigError(f"{directory} exists and is not a run of evosearch (it holds {min(held)[:60]}); choose another folder with --out")
+
+
+def stored(directory: Path, plugins: Sequence[PlugIn] = ()) -> tuple[Config, dict[str, Any]]:
+    """The configuration and environment of an existing run. Raises ConfigError, PluginError unless `plugins` are those of the run."""
+    file = directory / "run.yaml"
+    if not os.path.isfile(file):
+        raise ConfigError(f"{str(directory)[:160]} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
+    try:
+        return read_run_file(file.read_text(encoding="utf-8"), str(file), lambda recorded: check_given(recorded, plugins, directory))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is damaged: not UTF-8 text; restore it from a copy") from None
 
 
 def _check_device(device: str) -> None:
     """Raises ConfigError for a device that this machine's torch does not have."""
     import torch
 
-    if device != "cpu" and not (re.fullmatch(r"cuda(:\d+)?", device) and torch.cuda.is_available()):
+    cuda = re.fullmatch(r"cuda(?::(\d{1,4}))?", device)
+    if device != "cpu" and not (cuda and torch.cuda.is_available() and int(cuda[1] or 0) < torch.cuda.device_count()):
         raise ConfigError(f"execution.device: `{device[:40]}` is not there (torch {torch.__version__} sees no such device); use cpu")
 
 
 def _refuse_changes(directory: Path, before: Config, after: Config) -> None:
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    changed = [key for key in old if key not in MAY_CHANGE and old[key] != new[key]]
+    changed = [text for key, text in _changes(before, after).items() if key.partition(".")[0] not in MAY_CHANGE]
     if changed:
-        shown = "; ".join(f"{key}: {_short(old[key])} -> {_short(new[key])}" for key in changed)
-        raise ConfigError(f"{directory} was started with another configuration ({shown}); only budget and execution may change. Use another --out")
+        raise ConfigError(f"{directory} was started with another configuration ({'; '.join(changed)}); only budget and execution may change. Use another --out")
+
+
+def _changes(before: Config, after: Config) -> dict[str, str]:
+    """The leaves that differ by key, each as `key: old -> new`; of a list, what went and what came."""
+    old, new = _leaves(before.model_dump(mode="json")), _leaves(after.model_dump(mode="json"))
+    found = {}
+    for key in sorted({*old, *new}):
+        left, right = old.get(key), new.get(key)
+        if left == right:
+            continue
+        if isinstance(left, list) and isinstance(right, list) and set(left) != set(right):
+            left, right = [v for v in left if v not in right] or "none", [v for v in right if v not in left] or "none"
+        found[key] = f"{key}: {_short(left)} -> {_short(right)}"
+    return found
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _leaves(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return found
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = "none" if value is None else str(value)
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def environment(config: Config) -> dict[str, Any]:
+def environment(config: Config, plugins: Sequence[PlugIn] = ()) -> dict[str, Any]:
     """Versions, hardware, device and a hash of the tasks' data: what a score depends on besides the configuration."""
     from evosearch.judging.fingerprint import data_hash
 
@@ -130,7 +179,8 @@ def environment(config: Config) -> dict[str, Any]:
     return {
         "evosearch": __version__, "python": platform.python_version(), **{name: version(name) for name in _PACKAGES},
         "platform": platform.platform(), "machine": platform.machine(), "cpu": cpu_capability(), "cores": os.cpu_count(),
-        "threads": 1, "device": config.execution.device, "data": data_hash(pairs), "command": " ".join(sys.argv)[:500],
+        "threads": 1, "device": config.execution.device, "data": data_hash(pairs),
+        "plugins": {plugin.name: plugin.digest for plugin in plugins}, "command": " ".join(sys.argv)[:500],
     }  # fmt: skip
 
 
@@ -141,36 +191,88 @@ def cpu_capability() -> str:
     return str(torch.backends.cpu.get_cpu_capability())
 
 
-def run(config: Config, directory: Path, on_progress: OnProgress | None = None, on_notice: Callable[[str], None] = print) -> bool:
-    """Runs (or resumes) a search to its end. Returns False when it was interrupted; what was told is kept either way."""
+def run(
+    config: Config, directory: Path, on_progress: OnProgress | None = None, on_notice: Callable[[str], None] = print, plugins: Sequence[PlugIn] = ()
+) -> bool:
+    """Runs (or resumes) a search to its end. Returns False when it was interrupted; what was told is kept either way.
+
+    What has changed of budget and execution since the run was prepared is logged and stored, so that `resume` goes on with it.
+    """
     with Log(directory) as log:
         for notice in log.notices:
             on_notice(notice)
+        before, recorded = stored(directory, plugins)
+        _refuse_changes(directory, before, config)
         study = open_study(config, log)
-        with _interruptible() as interrupted, _executor(config) as executor:
-            _loop(study, executor, config, interrupted, on_progress)
-        log.write_status(study.progress() | {"finished": not study.wants_more()})
+        changes = _changes(before, config)
+        if changes:
+            log.append([{"type": "change", "config": list(changes.values())}])
+            write_atomically(directory / "run.yaml", config.to_yaml(recorded).encode())
+        clock = _Clock(config.budget.minutes, _seconds_spent(directory, on_notice))
+        with _interruptible() as interrupted, _executor(config, plugins) as executor:
+            _loop(study, executor, clock, interrupted, on_progress)
+        finished = not study.wants_more()
+        log.write_status(study.progress() | {"finished": finished, "seconds": round(clock.seconds, 1)})
         study.close_segment()
-        return not study.wants_more()
+        if finished and study.pick() is None:
+            when = f"{config.budget.minutes:g} minutes" if clock.is_over else f"{config.budget.evaluations} functions"
+            on_notice(
+                f"{when} ended before any found function was fully trained: there is nothing to check or recommend. "
+                "Run again with a larger total (--minutes, --set budget.evaluations=N) to go on"
+            )
+        return finished
 
 
-def _executor(config: Config) -> Executor:
+class _Clock:
+    """The seconds of search of all sessions of a run, against the budget's minutes."""
+
+    def __init__(self, minutes: float | None, before: float) -> None:
+        self.seconds = before
+        self._limit = minutes * 60 if minutes else math.inf
+        self._last = time.monotonic()
+
+    def tick(self, counts: bool) -> None:
+        """Adds the time since the last tick where it `counts`: the final check comes on top."""
+        now = time.monotonic()
+        self.seconds += (now - self._last) * counts
+        self._last = now
+
+    @property
+    def is_over(self) -> bool:
+        return self.seconds >= self._limit
+
+
+def _seconds_spent(directory: Path, on_notice: Callable[[str], None]) -> float:
+    """What status.json says of the sessions before; 0 for a run that has not begun."""
+    file = directory / "status.json"
+    try:
+        return min(max(0.0, float(json.loads(file.read_bytes())["seconds"])), 1e9)
+    except FileNotFoundError:
+        return 0.0
+    except (ValueError, TypeError, KeyError, RecursionError):
+        on_notice(f"{file} does not say how much time was spent; budget.minutes counts from now on")
+        return 0.0
+
+
+def _executor(config: Config, plugins: Sequence[PlugIn]) -> Executor:
     execution = config.execution
     workers = min(execution.workers or os.cpu_count() or 1, config.window)
     return make_executor(
-        execution.executor, ENTRY, plan_of(config).to_text(), workers=workers, time_limit=execution.time_limit,
+        execution.executor, ENTRY, plan_of(config, plugins).to_text(), workers=workers, time_limit=execution.time_limit,
         memory_limit_gb=0.0 if execution.device != "cpu" else execution.memory_limit_gb, address=execution.address,
     )  # fmt: skip
 
 
-def _loop(study: Study, executor: Executor, config: Config, interrupted: Callable[[], bool], on_progress: OnProgress | None) -> None:
-    deadline = time.monotonic() + config.budget.minutes * 60 if config.budget.minutes else None
+def _loop(study: Study, executor: Executor, clock: _Clock, interrupted: Callable[[], bool], on_progress: OnProgress | None) -> None:
     while study.wants_more() or executor.in_flight:
-        if deadline is not None and time.monotonic() > deadline:
+        if clock.is_over:
             study.stop_asking()
-            deadline = None
         if not interrupted():
-            for job in study.ask(executor.free_slots()):
+            replayed = study.replayed
+            jobs = study.ask(executor.free_slots())
+            clock.tick(study.is_asking and study.replayed == replayed)  # what was counted then is not counted again
+            for job in jobs:
+                (study.log.directory / "summary.json").unlink(missing_ok=True)  # the run grows past it
                 executor.submit(job)
         elif not executor.in_flight:
             return
@@ -178,7 +280,8 @@ def _loop(study: Study, executor: Executor, config: Config, interrupted: Callabl
             results = executor.poll(0.5)
             if results:
                 study.tell(results)
-        study.log.write_status(study.progress() | {"finished": False})
+        clock.tick(study.is_asking)
+        study.log.write_status(study.progress() | {"finished": False, "seconds": round(clock.seconds, 1)})
         if on_progress:
             on_progress(study, executor)
 

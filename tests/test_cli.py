@@ -19,8 +19,9 @@ TINY = ["run", "search_spaces/smoke.yaml", "--set", "budget.evaluations=14", "--
 COLUMNS = ["index", "ask", "attempt", "candidate", "canonical_id", "proposer", "status", "reason", "stage", "parents", "duplicate_of"]
 
 
-def evosearch(*arguments, check=True):
-    done = subprocess.run([*EVOSEARCH, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+def evosearch(*arguments, check=True, environment=None):
+    env = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | (environment or {})
+    done = subprocess.run([*EVOSEARCH, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=env)
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -61,27 +62,38 @@ def test_help_is_instant():
 def test_a_run_leaves_a_table_a_verdict_and_readable_files(finished):
     directory, output = finished
     assert ">>>>" in output
-    assert "baseline relu" in output
-    assert "photo/inr [dB]" in output
-    assert "saved [tensors]" in output
-    assert "final check" in output
-    assert "not better than" in output or "better than" in output
+    assert "baseline" in output
+    assert "photo/inr PSNR [dB]" in output
+    assert "functions: 10 found + 4 baselines" in output
+    assert "verdict: " in output
+    assert "Next: evosearch export" in output
+    assert not any(line.endswith(" ") for line in output.splitlines())
     assert json.loads((directory / "status.json").read_text())["finished"]
-    assert {"pick", "verdict", "novelty", "simplified", "relative_time", "counts"} <= set(json.loads((directory / "summary.json").read_text()))
+    summary = json.loads((directory / "summary.json").read_text())
+    assert set(summary) == {"search_end", "pick", "verdict", "novelty", "simplified", "relative_time", "counts"}
+    assert summary["search_end"] == 14
+    assert f"verdict: {summary['verdict']['line']}" in output
     rows = table(directory)
     assert len({r["candidate"] for r in rows if r["index"] is not None and r["index"] < 10**9}) == 14
 
 
 def test_top_prints_the_table_again(finished):
-    assert ">>>>" in evosearch("top", finished[0]).stdout
+    output = evosearch("top", finished[0]).stdout
+    assert ">>>>" in output
+    assert output in finished[1]
+    narrow = evosearch("top", finished[0], environment={"COLUMNS": "60"}).stdout
+    assert max(map(len, narrow.splitlines()[1:])) <= 60
 
 
 def test_run_again_resumes_and_does_nothing_twice(finished, tmp_path):
     directory = tmp_path / "copy"
     shutil.copytree(finished[0], directory)
-    before = table(directory)
-    evosearch(*TINY, "--out", directory)
-    evosearch("resume", directory)
+    before, summary = table(directory), (directory / "summary.json").read_text()
+    assert "measuring" not in evosearch(*TINY, "--out", directory).stdout
+    assert (directory / "summary.json").read_text() == summary
+    (directory / "summary.json").write_text(summary[:100])
+    assert "is not what this evosearch writes" in evosearch("top", directory).stdout
+    assert "measuring" in evosearch("resume", directory).stdout
     assert table(directory) == before
 
 
@@ -104,16 +116,27 @@ def test_killed_half_way_and_run_again_gives_the_same_table(finished, tmp_path):
     assert table(directory) == table(finished[0])
 
 
-def test_ctrl_c_finishes_what_is_in_flight_and_prints_the_table(tmp_path):
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_finishes_what_is_in_flight_and_a_second_one_stops_at_once(tmp_path, presses):
     directory = tmp_path / "stopped"
-    driver = subprocess.Popen([*EVOSEARCH, *TINY, "--out", str(directory)], stdout=subprocess.PIPE, text=True)
+    command = [*EVOSEARCH, *TINY, "--out", str(directory), "--workers", "1"]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = directory / "journal.jsonl"
     while not journal.exists() or journal.read_bytes().count(b'"type":"result"') < 5:
+        assert driver.poll() is None
         time.sleep(0.01)
     driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 0
-    assert "Go on with: evosearch resume" in output
+    heard = iter(driver.stdout.readline, "")
+    assert any("finishing what is in flight" in line for line in heard)
+    if presses == 2:
+        driver.send_signal(signal.SIGINT)
+    output, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert "Traceback" not in errors
+    if "stopped at once" not in errors:  # what was in flight may end before the second press
+        assert "Go on with: evosearch resume" in output
+        assert "Next: evosearch export" not in output
+        assert "unfinished" in output or "No function has been fully trained yet" in output
 
 
 def test_what_must_not_change_is_refused_and_shown(finished, tmp_path):
@@ -152,24 +175,49 @@ def test_mistakes_are_one_line_and_write_nothing(tmp_path):
     damaged.mkdir()
     (damaged / "run.yaml").write_text("{")
     assert "restore it from a copy" in refused("top", damaged)
-    usage = evosearch("run", check=False)
-    assert usage.returncode == 2
-    assert "Traceback" not in usage.stderr
+    assert "Missing argument" in refused("run")
+    assert "--out" in refused("run", "smoke.yaml", "--uot", out)
+    assert "No such command" in refused("serach")
 
 
 def test_export_of_the_pick_and_of_a_formula(finished, tmp_path):
-    evosearch("export", finished[0], "--best", "--to", tmp_path / "my_layer")
+    output = evosearch("export", finished[0], "--best", "--to", tmp_path / "my_layer").stdout
+    verdict = json.loads((finished[0] / "summary.json").read_text())["verdict"]["line"]
+    assert f"verdict: {verdict}" in output
     assert sorted(p.name for p in (tmp_path / "my_layer").iterdir()) == ["formula.json", "my_layer.py", "my_layer.ts.pt"]
-    formula = "x / max(std(x, batch, eps=1e-3), v * x + std(x, instance)) where v: channel = 1"
-    evosearch("export", "--formula", formula, "--to", tmp_path / "b0", "--name", "evo_b0")
+    assert json.loads((tmp_path / "my_layer" / "formula.json").read_text())["verdict"] == verdict
+    output = evosearch("export", "--formula", "evonorm_b0", "--to", tmp_path / "b0", "--name", "evo_b0").stdout
+    assert "pass --features N" in output
     text = (tmp_path / "b0" / "evo_b0.py").read_text()
     assert "import evosearch" not in text
     assert "class EvoB0(nn.Module)" in text
+    assert "weight: channel" in text
     assert "holds other things" in refused("export", "--formula", "sin(x)", "--to", tmp_path)
     assert "identifier" in refused("export", "--formula", "sin(x)", "--to", tmp_path / "a-b")
 
 
-def test_explain_operators_library():
+def test_explain_tasks_operators_library():
     assert "evonorm_s0" in evosearch("explain", "x * sigmoid(v * x) / std(x, group) where v: channel = 1").stdout
-    assert "derivative" in evosearch("operators").stdout
+    assert "x * sigmoid(v0 * x)" in evosearch("explain", "swish").stdout
+    assert "-tanh(x)" in evosearch("explain", "-tanh(x)").stdout
+    assert "did you mean `swish`" in refused("explain", "swosh")
+    assert "0.5, 0.5 where a = b" in evosearch("operators").stdout
     assert "arXiv 1908.08681" in evosearch("library", "mish").stdout
+    assert "crelu_concat" in evosearch("library", "--unsayable").stdout
+    assert "lower" in evosearch("tasks").stdout
+    assert evosearch("--version").stdout.startswith("evosearch ")
+    assert evosearch("--help").stdout.count("...") == 1  # [ARGS]...; no summary is cut
+
+
+def test_a_reader_that_leaves_is_no_error():
+    done = subprocess.run(f"{sys.executable} -m evosearch.cli library | head -1", shell=True, capture_output=True, text=True, timeout=60)
+    assert not done.stderr
+
+
+def test_plugins_are_read_before_the_formula(tmp_path):
+    (tmp_path / "ops.py").write_text(
+        "from evosearch.language.operators import Operator\n"
+        "OPERATORS = [Operator('swirl', 1, '{a} * torch.sin({a})', 'a * sin(a)', 'a * sin(a)', ('sin(a) + a * cos(a)',), 7, 'swirl({a})')]\n"
+    )
+    assert "swirl(x)" in evosearch("explain", "swirl(x)", "--plugin", tmp_path / "ops.py").stdout
+    assert "is not there" in refused("explain", "x", "--plugin", tmp_path / "none.py")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from evosearch.config import ConfigError, find_space, load, read_resolved
+from evosearch import config as config_module
+from evosearch.config import ConfigError, find_space, load, read_run_file
+from evosearch.judging.baselines import baseline
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 TEXT = (SPACES / "activation.yaml").read_text()
@@ -15,7 +18,7 @@ TEXT = (SPACES / "activation.yaml").read_text()
 @pytest.mark.parametrize("file", sorted(SPACES.glob("*.yaml")), ids=lambda p: p.name)
 def test_every_space_loads_and_reads_back(file):
     config = load(str(file))
-    assert read_resolved(config.to_yaml(), "run.yaml") == config
+    assert read_run_file(config.to_yaml({"torch": "2"}), "run.yaml", lambda recorded: None) == (config, {"torch": "2"})
 
 
 BROKEN = [
@@ -47,12 +50,53 @@ def test_a_mistake_is_one_line_with_place_and_fix(tmp_path, old, new, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [("budgt.x=3", "did you mean `budget`"), ("budget.evaluation=3", "did you mean `evaluations`"), ("budget.evaluations=1e-3", "integer"),
-     ("seed=-1", "greater than or equal to 0"), ("x", "key.sub=value"), ("judging.full.rates=[a]", "number"), ("seed.x=1", "no keys of its own")],
+     ("seed=-1", "`seed` must be >= 0; received -1"), ("x", "key.sub=value"), ("judging.full.rates=[a]", "number"), ("seed.x=1", "no keys of its own")],
 )  # fmt: skip
 def test_an_override_is_checked_like_the_file(override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load("search_spaces/activation.yaml", [override])
     assert "--set" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("budget.minutes=" + "9" * 400, "`budget.minutes` must be <= 1e"), ("budget.minutes=" + "9" * 5000, "not a value"),
+     ("judging.full.rates=[" + "9" * 400 + "]", "finite number"), ("space.operators=[add, greatr]", r"did you mean `\w+`|there are add"),
+     ("space.operators=[add, greater]", "serves derivatives"), ("space.operators=[add, std]", "search elementwise functions"),
+     ("space.operators=[add, mean]", "search elementwise functions"), ("space.operators=[add, sin, sin]", "`sin` stands here twice"),
+     ("baselines=[identity, relu, relu]", "`relu` stands here twice"), ("baselines=[identity, relu, silu, silu_twin]", "are the same function"),
+     ("baselines=[identity, relu, swiglu]", "has a gate y"), ("judging.final.pairs=[digits/mlp, digits/mlp]", "`digits/mlp` stands here twice"),
+     ("judging.full.rates=[1, 1.0]", "`1.0` stands here twice"), ("execution.address=auto", "an address goes with the executor ray")],
+    ids=lambda text: text[:30],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(monkeypatch, override, message):
+    monkeypatch.setattr(config_module, "baseline", lambda name: baseline(name.removesuffix("_twin")))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load("search_spaces/smoke.yaml", [override])
+    assert len(str(caught.value)) < 500
+
+
+def test_a_suggested_operator_is_one_that_can_be_searched():
+    for name in ("greate", "equal", "gretaer"):
+        with pytest.raises(ConfigError) as caught:
+            load("search_spaces/smoke.yaml", [f"space.operators=[add, {name}]"])
+        assert not {"greater", "equals"} & set(re.findall(r"\w+", str(caught.value)))
+
+
+def test_an_option_of_the_command_line_is_named_as_it_was_typed():
+    options = {"seed": None, "budget.minutes": 0.0}
+    with pytest.raises(ConfigError, match=r"^--minutes 0.0: `budget.minutes` must be > 0; received 0.0$"):
+        load("search_spaces/smoke.yaml", [], options)
+    assert load("search_spaces/smoke.yaml", ["seed=3"], {"execution.workers": 2, "seed": None}).execution.workers == 2
+
+
+def test_a_space_that_travels_with_the_package_is_taken_by_its_bare_name_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("smoke.yaml", "search_spaces/smoke.yaml"):
+        assert find_space(name) == SPACES / "smoke.yaml"
+    for name in ("nowhere/smoke.yaml", "./smoke.yaml", str(tmp_path / "smoke.yaml"), "other/search_spaces/smoke.yaml", "x" * 300, ""):
+        with pytest.raises(ConfigError, match="no such file"):
+            find_space(name)
 
 
 def test_numbers_are_those_of_yaml_1_2():

@@ -10,6 +10,7 @@ import pytest
 
 from evosearch.compiler.probe import probe
 from evosearch.language.operators import OPERATORS, Operator
+from evosearch.search.store import read_run
 
 SOUND = '("swirl", 1, "{a} * torch.sin({a})", "a * sin(a)", "a * sin(a)", ("sin(a) + a * cos(a)",), 7)'
 # undefined somewhere on the probe's grid by their nature, or without a bfloat16 backward in torch
@@ -45,7 +46,10 @@ def row():
     names = []
 
     def add(**changes):
-        fields = dict(name="swirl", arity=1, torch="{a} * torch.sin({a})", numpy="a * sin(a)", sympy="a * sin(a)", derivative=("sin(a) + a * cos(a)",), cost=7)
+        fields = {
+            "name": "swirl", "arity": 1, "torch": "{a} * torch.sin({a})", "numpy": "a * sin(a)", "sympy": "a * sin(a)",
+            "derivative": ("sin(a) + a * cos(a)",), "cost": 7,
+        }  # fmt: skip
         # each under a name of its own: what is known of an operator is remembered by its name
         made = Operator(**(fields | {"name": f"swirl_{abs(hash(str(changes))) % 10**9}"} | changes))
         OPERATORS[made.name] = made
@@ -76,7 +80,10 @@ def run(tmp_path, rows, code):
 
 
 def test_a_plug_in_joins_the_language(tmp_path):
-    code = "load([Path('my_ops.py')])\nimport evosearch, torch\nx = torch.linspace(-3, 3, 50)\nprint((evosearch.compile('swirl(x) + 1')(x) - x * x.sin() - 1).abs().max().item())"
+    code = (
+        "load([Path('my_ops.py')])\nimport evosearch, torch\nx = torch.linspace(-3, 3, 50)\n"
+        "print((evosearch.compile('swirl(x) + 1')(x) - x * x.sin() - 1).abs().max().item())"
+    )
     done = run(tmp_path, f"Operator(*{SOUND})", code)
     assert done.returncode == 0, done.stderr
     assert np.isclose(float(done.stdout), 0.0, atol=1e-6)
@@ -84,7 +91,7 @@ def test_a_plug_in_joins_the_language(tmp_path):
 
 @pytest.mark.parametrize(
     ("rows", "sentence"),
-    [("", "must define OPERATORS"), ("1 / 0", "does not run: ZeroDivisionError"), (f"Operator(*{SOUND}), Operator(*{SOUND[:-2]}8))", "(taken)"),
+    [("1", "OPERATORS must be a list"), ("1 / 0", "does not run: ZeroDivisionError"), (f"Operator(*{SOUND}), Operator(*{SOUND[:-2]}8))", "(taken)"),
      (SOUND.replace("swirl", "tanh").join(("Operator(*", ")")), "needs a lower-case name of its own"),
      (SOUND.replace("swirl", "Swirl").join(("Operator(*", ")")), "needs a lower-case name of its own")],
 )  # fmt: skip
@@ -96,3 +103,34 @@ def test_a_bad_plug_in_is_refused(tmp_path, rows, sentence):
 def test_a_plug_in_that_is_not_there(tmp_path):
     done = run(tmp_path, "", "try:\n    load([Path('other.py')])\nexcept ValueError as error:\n    print(error)")
     assert "`other.py` is not there" in done.stdout
+
+
+def test_a_search_over_a_plug_in_needs_it_again(tmp_path):
+    """The workers get its text; the run's folder only its name and digest."""
+    (tmp_path / "my_ops.py").write_text(f"from evosearch.language.operators import Operator\nOPERATORS = [Operator(*{SOUND})]\n")
+    tiny = ["--set", "space.operators=[swirl, add, mul, neg]", "--set", "budget.evaluations=8", "--set", "proposers={random: 1}"]
+
+    def evosearch(*arguments):
+        command = [sys.executable, "-m", "evosearch.cli", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    made = evosearch("run", "smoke.yaml", "--out", "run", "--plugin", "my_ops.py", *tiny)
+    assert made.returncode == 0, made.stderr
+    rows, _ = read_run(tmp_path / "run")
+    assert any("swirl" in row["candidate"] and row["scores"] for row in rows)
+    assert evosearch("top", "run", "--plugin", "my_ops.py").returncode == 0
+    assert "give the file again: --plugin my_ops.py" in evosearch("top", "run").stderr
+    assert not list((tmp_path / "run").rglob("*.py"))
+    with open(tmp_path / "my_ops.py", "a") as file:
+        file.write("# changed\n")
+    changed = evosearch("resume", "run", "--plugin", "my_ops.py")
+    assert changed.returncode == 2
+    assert "made with another my_ops.py" in changed.stderr
+
+
+def test_a_plug_in_that_adds_nothing_is_refused(tmp_path):
+    (tmp_path / "empty.py").write_text("operators = []\n")
+    command = [sys.executable, "-m", "evosearch.cli", "operators", "--plugin", "empty.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "empty.py adds nothing" in done.stderr

@@ -32,6 +32,21 @@ def test_shell_scripts_parse(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
+def test_quickstart_that_was_interrupted_is_not_done(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    script = tmp_path / "scripts" / "quickstart.sh"
+    script.write_text((ROOT / "scripts" / "quickstart.sh").read_text())
+    (tmp_path / "scripts" / "setup.sh").write_text("set_up() { :; }\n")
+    command = tmp_path / ".venv" / "bin" / "evosearch"
+    for code in (0, 130):
+        command.write_text(f"#!/bin/sh\nexit {code}\n")
+        command.chmod(0o755)
+        done = subprocess.run(["bash", str(script)], capture_output=True, text=True)
+        assert done.returncode == code
+        assert ("done" in done.stdout) == (code == 0)
+
+
 def test_ci_runs_exactly_the_test_script():
     assert "scripts/test.sh" in (ROOT / ".ci" / "run").read_text()
 

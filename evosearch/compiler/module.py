@@ -87,7 +87,7 @@ def load(source: str) -> ModuleType:
     name = f"evosearch_layer_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
     if name in sys.modules:
         return sys.modules[name]
-    path = _cache_directory() / f"{name}.py"
+    path = cache_directory() / f"{name}.py"
     if not path.is_file() or path.read_text() != source:
         _write(path, source)
     spec = importlib.util.spec_from_file_location(name, path)
@@ -118,12 +118,24 @@ def _rebuild(formula: str, tracked_variance: str, name: str) -> nn.Module:
     return layer
 
 
-def _cache_directory() -> Path:
-    """Private to the user: code in it is imported."""
+def cache_directory() -> Path:
+    """Where emitted modules are kept, private to the user: code in it is imported."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     directory = Path(root) / "evosearch" / "layers"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory
+
+
+def check_layer_cache() -> None:
+    """Raises ValueError with the folder and the fix where the modules that are trained cannot be written."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=cache_directory(), prefix="_tmp.") as file:
+            file.write(bytes(1 << 16))
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
+        root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        raise ValueError(
+            f"the compiled layers cannot be kept in `{root}/evosearch/layers` ({error}); make room, or set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:

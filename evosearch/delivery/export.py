@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import json
+import keyword
 import re
 import subprocess
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from evosearch.compiler.emit import emit
 from evosearch.compiler.module import load
-from evosearch.language.graph import Graph, parameters
+from evosearch.language.graph import Graph, canonical, depends_on, parameters
 from evosearch.meaning.derive import has_statistics
 from evosearch.meaning.symbolic import latex
 
 PROBE_FEATURES = 8
+MAX_FEATURES = 65536
+_TAKEN_FILES = {"torch", "evosearch", *sys.stdlib_module_names}  # NAME.py would hide them
 
 
 class ExportError(ValueError):
@@ -26,74 +33,137 @@ class ExportError(ValueError):
 
 
 def class_name(name: str) -> str:
-    """`my_layer` as `MyLayer`. Raises ExportError for a name that is no Python identifier."""
+    """`my_layer` as `MyLayer`. Raises ExportError for a name that is no Python identifier or hides something."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
         raise ExportError(f"a layer's name is a Python identifier of at most 64 letters, digits and underscores; received `{name[:80]}`: pass --name")
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_") if part)
+    kind = "".join(part[:1].upper() + part[1:] for part in name.split("_") if part)
+    if keyword.iskeyword(name) or keyword.iskeyword(kind) or name in _TAKEN_FILES or kind in vars(builtins) or name in vars(builtins):
+        raise ExportError(f"a layer's name may not hide a word of Python or one of its modules; received `{name}` (class {kind}): pass another --name")
+    return kind
 
 
-def export(graph: Graph, directory: Path, name: str) -> list[Path]:
+def needs_features(graph: Graph) -> bool:
+    """Whether the layer keeps a value per channel (and its TorchScript file a fixed number of them)."""
+    return any(p.kind == "channel" for p in parameters(graph)) or has_statistics(graph, "batch")
+
+
+def export(
+    graph: Graph, directory: Path, name: str, *, features: int | None = None, tracked_variance: str = "unbiased",
+    verdict: str | None = None, overwrite: bool = False,
+) -> list[Path]:  # fmt: skip
     """Writes the layer into `directory` and returns the files.
 
-    The files are made in a temporary folder beside it, loaded again in a fresh process and compared there; only then do
-    they take their place. Raises ExportError, with nothing written, on a mismatch or a folder that holds other things.
+    The TorchScript file of a layer that keeps a value per channel is fixed at `features` channels, and is left out without
+    them. The files are made in a temporary folder, loaded again in a fresh process and compared there; only then do they take
+    their place. Raises ExportError, with nothing written, on a mismatch, a folder that holds other things or, unless
+    `overwrite`, another formula.
     """
     kind = class_name(name)
-    files = {f"{name}.py", f"{name}.ts.pt", "formula.json"}
-    if directory.exists() and not directory.is_dir():
+    script = _check_features(graph, features)
+    source = emit(graph, kind, tracked_variance)
+    _check_class(source, name, kind)
+    record: dict[str, Any] = {
+        "formula": str(graph), "canonical_id": graph.canonical_id, "latex": latex(canonical(graph)), "class": kind,
+        "inputs": [n for n in ("x", "y") if depends_on(graph, n)], "tracked_variance": tracked_variance,
+        "num_features": features, "verdict": verdict,
+    }  # fmt: skip
+    _check_folder(directory, name, record["canonical_id"], overwrite)
+    with tempfile.TemporaryDirectory(dir=_standing(directory), prefix="_tmp.export.") as temporary:
+        workshop = Path(temporary)
+        (workshop / f"{name}.py").write_text(source)
+        (workshop / "formula.json").write_text(json.dumps(record, indent=1) + "\n")
+        if script:
+            scripted(load(source), kind, features or PROBE_FEATURES).save(str(workshop / f"{name}.ts.pt"))
+        _verify(graph, workshop, name, kind, features or PROBE_FEATURES)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{name}.ts.pt").unlink(missing_ok=True)
+        files = sorted(path.name for path in workshop.iterdir() if path.is_file())
+        for file in files:
+            (workshop / file).replace(directory / file)
+    return [directory / file for file in files]
+
+
+def _check_features(graph: Graph, features: int | None) -> bool:
+    """Whether a TorchScript file can be written. Raises ExportError for a number that does not fit."""
+    if features is None:
+        return not needs_features(graph)
+    if not needs_features(graph):
+        raise ExportError(f"--features is for a layer that keeps a value per channel; this one takes any number of channels: drop --features {features}")
+    if not 1 <= features <= MAX_FEATURES:
+        raise ExportError(f"--features is the number of channels, 1 to {MAX_FEATURES}; received {features}")
+    return True
+
+
+def _check_class(source: str, name: str, kind: str) -> None:
+    """Raises ExportError when the emitted module uses the class name for something else."""
+    bound: Counter[str] = Counter()
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Assign):
+            bound.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            bound[node.name] += 1
+    if bound[kind] != 1 or kind in ("FORMULA", "TRACKED_VARIANCE", "BLOCK", "F", "Tensor", "Callable"):
+        raise ExportError(f"the class {kind} of `{name}` would hide a name that the module itself uses: pass another --name")
+
+
+def _check_folder(directory: Path, name: str, canonical_id: str, overwrite: bool) -> None:
+    """Raises ExportError for a folder that holds other things, or another formula without `overwrite`."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
         raise ExportError(f"{directory} is a file; pass another --to")
-    others = sorted(p.name for p in directory.iterdir() if p.name not in files) if directory.exists() else []
+    present = {path.name for path in directory.iterdir()}
+    others = sorted(present - {f"{name}.py", f"{name}.ts.pt", "formula.json"})
     if others:
         raise ExportError(f"{directory} holds other things ({', '.join(others[:3])}); pass another --to")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix="_tmp.export.") as temporary:
-        workshop = Path(temporary)
-        _write(graph, workshop, name, kind)
-        _verify(graph, workshop, name, kind)
-        directory.mkdir(exist_ok=True)
-        for file in sorted(files):
-            (workshop / file).replace(directory / file)
-    return [directory / file for file in sorted(files)]
+    if not present or overwrite:
+        return
+    try:
+        before = json.loads((directory / "formula.json").read_text())
+        formula, known = str(before["formula"]), before["canonical_id"] == canonical_id
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ExportError(f"{directory} holds {sorted(present)[0]} but no readable formula.json; pass another --to, or --overwrite") from None
+    if not known:
+        raise ExportError(f"{directory} holds another formula, `{formula[:120]}`; pass another --to, or --overwrite")
 
 
-def _write(graph: Graph, directory: Path, name: str, kind: str) -> None:
-    source = emit(graph, kind)
-    (directory / f"{name}.py").write_text(source)
-    record = {"formula": str(graph), "canonical_id": graph.canonical_id, "latex": latex(graph), "class": kind}
-    (directory / "formula.json").write_text(json.dumps(record, indent=1) + "\n")
-    scripted(load(source), kind).save(str(directory / f"{name}.ts.pt"))
+def _standing(directory: Path) -> Path:
+    """The nearest folder above that is there, so that a refused export makes none."""
+    return next(parent for parent in directory.resolve().parents if parent.is_dir())
 
 
-def scripted(module: object, kind: str) -> torch.jit.ScriptModule:
-    """The layer in TorchScript (deprecated in torch, made while torch supports it), for PROBE_FEATURES channels if it keeps any."""
+def scripted(module: object, kind: str, features: int = PROBE_FEATURES) -> torch.jit.ScriptModule:
+    """The layer in TorchScript (deprecated in torch, made while torch supports it), for `features` channels if it keeps any."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
-        layer: torch.jit.ScriptModule = torch.jit.script(getattr(module, kind)(PROBE_FEATURES))
+        layer: torch.jit.ScriptModule = torch.jit.script(getattr(module, kind)(features))
         return layer
 
 
-def probe(features: int = PROBE_FEATURES) -> torch.Tensor:
+def probe(features: int = PROBE_FEATURES, seed: int = 0) -> torch.Tensor:
     """Inputs for comparison, `(4, features, 3, 5)`: normal values, with 0, tiny and large ones among them."""
-    x = torch.randn(4, features, 3, 5, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, features, 3, 5, generator=torch.Generator().manual_seed(seed))
     x.view(-1)[:8] = torch.tensor([0.0, 1e-8, -1e-8, 10.0, -10.0, 30.0, -30.0, 1.0])
     return x
 
 
-def _verify(graph: Graph, directory: Path, name: str, kind: str) -> None:
-    """Loads both files in a fresh process without evosearch and compares values, gradients and a training step."""
-    layer = load(emit(graph)).Layer(PROBE_FEATURES)
+def _verify(graph: Graph, directory: Path, name: str, kind: str, features: int) -> None:
+    """Loads the files in a fresh process without evosearch and compares values, gradients and a training step."""
+    layer = load((directory / f"{name}.py").read_text()).__dict__[kind](features)
     layer.train()
-    x = probe().requires_grad_()
-    out = layer(x)
+    inputs = [probe(features, seed) for seed, n in enumerate(("x", "y")) if depends_on(graph, n)]
+    leaves = [t.clone().requires_grad_() for t in inputs]
+    out = layer(*leaves)
     out.sum().backward()
+    expected = {"train": out.detach(), "eval": layer.eval()(*inputs).detach(), **{f"gradient {i}": t.grad for i, t in enumerate(leaves)}}
     with tempfile.TemporaryDirectory() as folder:
-        expected = Path(folder) / "expected.pt"
-        torch.save({"x": x.detach(), "train": out.detach(), "gradient": x.grad, "eval": layer.eval()(x.detach())}, expected)
-        code = _CHECK.replace("NAME", name).replace("KIND", kind).replace("FEATURES", str(PROBE_FEATURES))
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", code, str(directory), str(expected)], capture_output=True, text=True, timeout=300
-        )
+        file = Path(folder) / "expected.pt"
+        torch.save({"inputs": inputs, "expected": expected}, file)
+        arguments = [sys.executable, "-I", "-c", _CHECK, str(directory), str(file), name, kind, str(features)]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise ExportError(f"the exported files do not reproduce `{graph}`: {''.join(last)[:300]}; nothing was written")
@@ -104,23 +174,24 @@ import importlib.util, sys, warnings
 from pathlib import Path
 import torch
 warnings.simplefilter("ignore")
-folder, expected = Path(sys.argv[1]), torch.load(sys.argv[2], weights_only=True)
-spec = importlib.util.spec_from_file_location("NAME", folder / "NAME.py")
+folder, file, name, kind, features = Path(sys.argv[1]), *sys.argv[2:]
+saved = torch.load(file, weights_only=True)
+spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 assert "evosearch" not in sys.modules
-for label, layer in (("NAME.py", module.KIND(FEATURES)), ("NAME.ts.pt", torch.jit.load(str(folder / "NAME.ts.pt")))):
-    x = expected["x"].clone().requires_grad_()
+layers = {f"{name}.py": getattr(module, kind)(int(features))}
+script = folder / f"{name}.ts.pt"
+if script.exists():
+    layers[script.name] = torch.jit.load(str(script))
+for label, layer in layers.items():
+    leaves = [t.clone().requires_grad_() for t in saved["inputs"]]
     layer.train()
-    out = layer(x)
+    out = layer(*leaves)
     out.sum().backward()
-    found = {"train": out.detach(), "gradient": x.grad, "eval": layer.eval()(expected["x"])}
+    found = {"train": out.detach(), "eval": layer.eval()(*saved["inputs"]), **{f"gradient {i}": t.grad for i, t in enumerate(leaves)}}
     for what, value in found.items():
-        if not torch.allclose(value, expected[what], rtol=1e-6, atol=1e-6, equal_nan=True):
-            raise SystemExit(f"{label} differs in {what} by {(value - expected[what]).abs().max().item():.3g}")
+        expected = saved["expected"][what]
+        if not torch.allclose(value, expected, rtol=1e-6, atol=1e-6, equal_nan=True):
+            raise SystemExit(f"{label} differs in {what} by {(value - expected).abs().max().item():.3g}")
 """
-
-
-def needs_features(graph: Graph) -> bool:
-    """Whether the layer keeps a value per channel (and its TorchScript file a fixed number of them)."""
-    return any(p.kind == "channel" for p in parameters(graph)) or has_statistics(graph, "batch")

@@ -1,42 +1,98 @@
-"""The end of a search in one record: pick, verdict, novelty, simplified forms, measured time. Kept as summary.json in the run."""
+"""A run as it stands, and the end of a search in one record: pick, verdict, novelty, simplified forms, times. Kept as summary.json."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import TypeAdapter, ValidationError
 
-from evosearch.compiler.emit import emit
-from evosearch.compiler.module import compile_graph, load
 from evosearch.config import Config
-from evosearch.delivery.export import probe, scripted
 from evosearch.judging.baselines import baseline
 from evosearch.judging.objectives import direction
-from evosearch.judging.timing import relative_times
 from evosearch.language.formula import parse
 from evosearch.language.graph import Graph
-from evosearch.meaning.facts import novelty
+from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
-from evosearch.search.pick import Pick, front, pick
+from evosearch.search.pick import Pick, contestants, front, pick
 from evosearch.search.scale import Scale, standardize
 from evosearch.search.store import Row, read_run, write_atomically
 from evosearch.search.study import FINAL_INDEX
-from evosearch.search.verdict import compare
+from evosearch.search.verdict import Comparison, compare
 
 SHOWN = 8
 
 
-def read_scale(records: Sequence[Mapping[str, Any]]) -> Scale | None:
+@dataclass(frozen=True)
+class Reading:
+    """A run as it stands: every row, the dispatched ones of the search in index order, the pick, the rows of its final check."""
+
+    directory: Path
+    config: Config
+    rows: Sequence[Row]
+    scale: Scale | None
+    searched: Sequence[Row]
+    pick: Pick | None
+    finals: Sequence[Row]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the final check of this length of search is complete."""
+        wanted = len(contestants(self.searched, self.pick)) * len(self.config.judging.final.pairs)
+        return self.scale is not None and len(self.finals) == wanted
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The final check: the pick against every other contestant, after `tried` functions were fully trained; and that in one line."""
+
+    line: str
+    tried: int
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What sympy made of a formula; `formula` is the original where its form was not accepted."""
+
+    formula: str
+    accepted: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The record of summary.json; it fits the run whose search had `search_end` functions and this pick."""
+
+    search_end: int
+    pick: Pick | None
+    verdict: Verdict | None
+    novelty: Mapping[str, Novelty]
+    simplified: Mapping[str, Form]
+    relative_time: Mapping[str, float]
+    counts: Mapping[str, int]
+
+
+def read(directory: Path, config: Config) -> Reading:
+    """The run as it stands; safe while it goes on. Raises LogError."""
+    rows, records = read_run(directory)
+    scale, directions = _scale(records), directions_of(config)
+    searched = _search_rows(rows, scale, directions)
+    check = FINAL_INDEX // 1000 + len(searched)  # final jobs are numbered after the length of the search
+    finals = [r for r in rows if r["index"] is not None and r["index"] // 1000 == check]
+    return Reading(directory, config, rows, scale, searched, pick(searched, scale) if scale else None, finals)
+
+
+def _scale(records: Sequence[Mapping[str, Any]]) -> Scale | None:
     """The run's frozen scale, if its baselines are done."""
     marks = [r for r in records if r["type"] == "scale"]
     return Scale(marks[-1]["center"], marks[-1]["spread"], marks[-1]["quality"]) if marks else None
 
 
-def search_rows(rows: Sequence[Row], scale: Scale | None, directions: Mapping[str, int]) -> list[Row]:
+def _search_rows(rows: Sequence[Row], scale: Scale | None, directions: Mapping[str, int]) -> list[Row]:
     """The dispatched rows of the search in index order, objectives filled in."""
     dispatched = sorted((r for r in rows if r["index"] is not None and r["index"] < FINAL_INDEX), key=lambda r: r["index"])
     if scale is None:
@@ -55,9 +111,14 @@ def baseline_names(config: Config) -> dict[str, str]:
     return {str(parse(baseline(name))): name for name in config.baselines}
 
 
+def fully_trained(rows: Sequence[Row]) -> list[Row]:
+    """The rows that may stand in the final table."""
+    return [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and "mean" in r["objectives"]]
+
+
 def shown_rows(rows: Sequence[Row]) -> list[Row]:
     """The rows of the final table: the front's found functions by mean, filled up with the next best, and every baseline."""
-    full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and "mean" in r["objectives"]]
+    full = fully_trained(rows)
     found = [r for r in full if r["proposer"] != "baseline"]
     on_front = {r["index"] for r in front(full)}
     found.sort(key=lambda r: (r["index"] not in on_front, -r["objectives"]["mean"]))
@@ -65,59 +126,105 @@ def shown_rows(rows: Sequence[Row]) -> list[Row]:
     return sorted(chosen, key=lambda r: (-r["objectives"]["mean"], r["index"]))
 
 
-def summarize(directory: Path, config: Config) -> dict[str, Any]:
+def summarize(reading: Reading) -> Summary:
     """Computes the summary of a finished run and writes it as summary.json. Measured times are of this machine, now."""
-    rows, records = read_run(directory)
-    scale, directions = read_scale(records), directions_of(config)
-    searched = search_rows(rows, scale, directions)
-    chosen = pick(searched, scale) if scale else None
-    table = shown_rows(searched)
+    from evosearch.compiler.module import compile_graph
+    from evosearch.judging.timing import relative_times
+
+    table = shown_rows(reading.searched)
     graphs = {r["candidate"]: parse(r["candidate"]) for r in table}
     times = relative_times({text: compile_graph(graph, 64) for text, graph in graphs.items()})
     found = [r["candidate"] for r in table if r["proposer"] != "baseline"]
-    summary = {
-        "pick": asdict(chosen) if chosen else None,
-        "verdict": _verdict(rows, searched, chosen, config, directions),
-        "novelty": {text: asdict(novelty(graphs[text])) for text in found},
-        "simplified": _simplified({text: graphs[text] for text in found}),
-        "relative_time": times,
-        "counts": funnel(rows),
-    }
-    write_atomically(directory / "summary.json", (json.dumps(summary, indent=1, sort_keys=True) + "\n").encode())
+    summary = Summary(
+        search_end=len(reading.searched),
+        pick=reading.pick,
+        verdict=judge(reading, times),
+        novelty={text: novelty(graphs[text]) for text in found},
+        simplified=_simplified({text: graphs[text] for text in found}),
+        relative_time=times,
+        counts=funnel(reading.rows),
+    )
+    write_atomically(reading.directory / "summary.json", (json.dumps(asdict(summary), indent=1, sort_keys=True) + "\n").encode())
     return summary
 
 
-def _verdict(
-    rows: Sequence[Row], searched: Sequence[Row], chosen: Pick | None, config: Config, directions: Mapping[str, int]
-) -> dict[str, Any] | None:
-    if chosen is None:
+def stored_summary(reading: Reading) -> tuple[Summary | None, str]:
+    """The run's summary if it fits the run as it stands; else None and, where there is a file, why it was not used."""
+    file = reading.directory / "summary.json"
+    if not file.is_file():
+        return None, ""
+    advice = f"`evosearch resume {reading.directory}` measures again"
+    try:
+        summary = TypeAdapter(Summary).validate_json(file.read_bytes())
+    except ValidationError:
+        return None, f"{file} is not what this evosearch writes and was ignored; {advice}"
+    if summary.search_end != len(reading.searched):
+        return None, f"{file} is of the first {summary.search_end} of {len(reading.searched)} functions and was ignored; {advice}"
+    if summary.pick != reading.pick:
+        return None, f"{file} has another pick than the run's rows and was ignored; {advice}"
+    return summary, ""
+
+
+def judge(reading: Reading, times: Mapping[str, float]) -> Verdict | None:
+    """The pick on the final check, `times` being relative to ReLU where they were measured; None before the check is complete."""
+    if reading.pick is None or not reading.finished:
         return None
-    names = baseline_names(config)
-    finals = [r for r in rows if r["index"] is not None and r["index"] >= FINAL_INDEX]
-    latest = max((r["index"] // 1000 for r in finals), default=0)
-    finals = [r for r in finals if r["index"] // 1000 == latest]
-    tried = sum(1 for r in searched if r["proposer"] != "baseline" and r["stage"] == "full")
-    contestants = {str(r["candidate"]): names.get(r["candidate"], str(r["candidate"])) for r in finals}
-    comparisons = compare(finals, chosen.candidate, contestants, directions, tried)
-    return {"tried": tried, "comparisons": [asdict(c) for c in comparisons]}
+    names = baseline_names(reading.config)
+    tried = sum(1 for r in reading.searched if r["proposer"] != "baseline" and r["stage"] == "full")
+    against = {str(r["candidate"]): names.get(r["candidate"], str(r["candidate"])) for r in reading.finals}
+    comparisons = compare(reading.finals, reading.pick.candidate, against, directions_of(reading.config), tried)
+    return Verdict(conclusion(comparisons, times.get(reading.pick.candidate)), tried, tuple(comparisons))
 
 
-def _simplified(graphs: Mapping[str, Graph]) -> dict[str, dict[str, Any]]:
+def conclusion(comparisons: Sequence[Comparison], slowness: float | None) -> str:
+    """The verdict in one line; `slowness` is the pick's time over ReLU's."""
+    time = f"; takes {slowness:.1f} times as long as ReLU" if slowness else ""
+    if not comparisons:
+        return f"none, the final check has no scores to compare (see the rows of stage final){time}"
+    better = [c.against for c in comparisons if c.verdict == "better"]
+    others = [c.against for c in comparisons if c.verdict != "better"]
+    worse = [c.against for c in comparisons if c.verdict == "worse"]
+    count = f"{len(comparisons)} baseline{'s' * (len(comparisons) > 1)} on unseen pairs"
+    if not others:
+        return f"better than {'all ' * (len(better) > 1)}{count} ({', '.join(better)}){time}"
+    short = f", WORSE than {', '.join(worse)}" if worse else ""
+    if better:
+        return f"better than {len(better)} of {count} ({', '.join(better)}), NOT than {', '.join(others)}{short}{time}; a candidate only"
+    return f"NOT better than any of {count} ({', '.join(others)}){short}{time}; a candidate only"
+
+
+def verdict_line(reading: Reading, summary: Summary | None, candidate: str) -> str:
+    """What is known of a candidate of the run on pairs that the search did not see, in one line."""
+    if not reading.finished:
+        return f"none yet, the run is unfinished ({len(reading.searched)} functions told, no final check); a candidate only"
+    if reading.pick is None or candidate != reading.pick.candidate:
+        return "none, only the pick of a run is checked on unseen pairs; a candidate only"
+    verdict = summary.verdict if summary else judge(reading, {})
+    return verdict.line if verdict else "none, the final check has no rows"
+
+
+def _simplified(graphs: Mapping[str, Graph]) -> dict[str, Form]:
     """sympy's form of each found function; an accepted one is compiled, and its TorchScript compared with the original's values."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Form] = {}
     for (text, graph), simple in zip(graphs.items(), simplify(list(graphs.values())), strict=True):
         accepted, note = simple.accepted, simple.note
         if accepted and not _same_values(graph, simple.graph):
             accepted, note = False, "its TorchScript differs from the original"
-        found[text] = {"formula": str(simple.graph) if accepted else text, "accepted": accepted, "note": note}
+        found[text] = Form(str(simple.graph) if accepted else text, accepted, note)
     return found
 
 
 def _same_values(graph: Graph, simple: Graph) -> bool:
+    import torch
+
+    from evosearch.compiler.emit import emit
+    from evosearch.compiler.module import compile_graph, load
+    from evosearch.delivery.export import probe, scripted
+
     x = probe()
     with torch.no_grad():
         expected = compile_graph(graph, x.shape[1])(x)
-        return bool(torch.allclose(scripted(load(emit(simple)), "Layer")(x), expected, rtol=1e-4, atol=1e-5, equal_nan=True))
+        return bool(torch.allclose(scripted(load(emit(simple)), "Layer", x.shape[1])(x), expected, rtol=1e-4, atol=1e-5, equal_nan=True))
 
 
 def funnel(rows: Sequence[Row]) -> dict[str, int]:

@@ -1,151 +1,142 @@
-"""What a person reads: the Pareto table, the verdict in words, one progress line, `explain`."""
+"""What a person reads of a run: the Pareto table and its legend, the funnel, the final check, the verdict in one line."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from evosearch.config import Config
-from evosearch.delivery.summary import baseline_names, directions_of, funnel, read_scale, search_rows, shown_rows
-from evosearch.judging.objectives import unit
-from evosearch.search.pick import pick
+from evosearch.delivery.layout import Column, grid, prose
+from evosearch.delivery.summary import Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
+from evosearch.judging.objectives import TASKS, parse_pair, unit
+from evosearch.meaning.facts import Novelty
+from evosearch.search.pick import front
 from evosearch.search.scale import pair_scores
-from evosearch.search.store import Row, read_run
+from evosearch.search.store import Row
+
+NO_BREAK = "\u00a0"
+LEGEND = (
+    "mean, worst: validation scores over the pairs in spreads of the baselines: their median is 0, their interquartile range 1, clipped at +-3",
+    "cost: of the operators; saved: tensors the size of the input that the exported plain form keeps for backward (eager training keeps 1); "
+    "time: forward + backward over nn.ReLU's on this machine; all of the formula as shown, which was judged",
+)
+LEADS = "ahead of every baseline's mean, the best worst pair; within seed noise the simpler one"
+TRAILS = "none is ahead of every baseline's mean, so the best mean; within seed noise the simpler one"
 
 
-def print_table(console: Console, directory: Path, config: Config) -> None:
-    """The final table of a run, or of what there is of it: baselines marked, `>>>>` on the pick."""
-    rows, records = read_run(directory)
-    scale = read_scale(records)
-    searched = search_rows(rows, scale, directions_of(config))
-    summary = _summary(directory)
-    chosen = pick(searched, scale) if scale else None
-    table = Table(box=None, pad_edge=False, header_style="bold", title=f"{directory}", title_justify="left")
-    pairs = config.judging.full.pairs
-    for title in ("", "mean [spreads]", "worst [spreads]", *(f"{p} [{unit(p)}]" for p in pairs), "cost", "saved [tensors]", "time [x ReLU]"):
-        table.add_column(title, justify="right" if title else "left", overflow="fold")
-    table.add_column("formula", overflow="fold")
-    table.add_column("label", overflow="fold")
-    names = baseline_names(config)
-    for row in shown_rows(searched):
-        table.add_row(*_cells(row, pairs, summary, names, chosen.index if chosen else None))
-    console.print(table if table.row_count else "No function has been fully trained yet.")
-    _print_counts(console, rows)
+def page(reading: Reading, summary: Summary | None, note: str, width: int | None) -> list[str]:
+    """The whole page, for a terminal of `width` columns or, without, for a pipe."""
+    say = partial(prose, width=width)
+    lines = [str(reading.directory), ""]
+    rows = shown_rows(reading.searched)
+    lines += _table(reading, summary, rows, width) if rows else ["No function has been fully trained yet."]
+    for text in _counts(reading):
+        lines += say(text)
     if summary:
-        _print_verdict(console, summary)
+        lines += _equal_forms(summary, rows, width)
+    lines += say(f"note: {note}") if note else []
+    if reading.pick is None:
+        return [*lines, *(say("verdict: no function was found that could be fully trained; nothing to recommend") if reading.finished else [])]
+    lines += ["", *say(f"pick: {reading.pick.candidate}{_novelty(summary, reading.pick.candidate)}")]
+    if summary and summary.verdict and summary.verdict.comparisons:
+        lines += _final_check(summary.verdict, _numbered(reading), width)
+    return [*lines, *say(f"verdict: {verdict_line(reading, summary, reading.pick.candidate)}")]
 
 
-def _cells(row: Row, pairs: Sequence[str], summary: Mapping[str, Any], names: Mapping[str, str], chosen: int | None) -> list[str | Text]:
-    o, text = row["objectives"], row["candidate"]
-    scores = pair_scores(row["scores"], "full")
-    is_baseline = row["proposer"] == "baseline"
-    simple = summary.get("simplified", {}).get(text, {"formula": text, "accepted": False})
-    label = f"baseline {names.get(text, '')}" if is_baseline else _label(summary, text)
-    when = summary.get("relative_time", {}).get(text)
-    return [
-        ">>>>" if row["index"] == chosen else "", f"{o['mean']:+.2f}", f"{o['worst']:+.2f}", *(f"{scores[p]:.1f}" for p in pairs),
-        f"{o['complexity']:.0f}", f"{o['saved_per_element']:.1f}", f"{when:.1f}" if when else "-", Text(simple["formula"]),
-        Text(label + (", simplified" if simple["accepted"] else "")),
+def _numbered(reading: Reading) -> dict[str, str]:
+    """`[1]`, `[2]`, ... for the pairs of the table and the final check: short column titles, explained in the legend."""
+    judging = reading.config.judging
+    return {pair: f"[{i}]" for i, pair in enumerate(dict.fromkeys([*judging.full.pairs, *judging.final.pairs]), 1)}
+
+
+def _meaning(pairs: Sequence[str], numbers: dict[str, str], directions: bool) -> str:
+    """The legend of numbered pairs; with `directions`, says where less is better."""
+    tasks = {pair: TASKS[parse_pair(pair).task] for pair in pairs}
+    named = [f"{numbers[p]} {p} {t.name} [{t.unit}{', less is better' * (directions and t.direction < 0)}]" for p, t in tasks.items()]
+    return "; ".join(text.replace(" ", NO_BREAK) for text in named)
+
+
+def _number(value: float, pair: str, sign: str = "") -> str:
+    """A score with the digits that its unit deserves."""
+    return f"{value:{sign}.{3 if unit(pair) == 'nats' else 1}f}"
+
+
+def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width: int | None) -> list[str]:
+    pairs, numbers, names = reading.config.judging.full.pairs, _numbered(reading), baseline_names(reading.config)
+    objectives = [r["objectives"] for r in rows]
+    scores = [pair_scores(r["scores"], "full") for r in rows]
+    on_front = {r["index"] for r in front(fully_trained(reading.searched))}
+    chosen = reading.pick.index if reading.pick else None
+    found = [summary.novelty.get(r["candidate"]) if summary else None for r in rows]
+    times = [summary.relative_time.get(r["candidate"]) if summary else None for r in rows]
+    columns = [
+        Column("", [("*" if r["index"] in on_front else " ") + ">>>>" * (r["index"] == chosen) for r in rows], right=False),
+        Column("formula", [r["candidate"] for r in rows], right=False, flexible=True),
+        Column("kind", ["baseline" if r["proposer"] == "baseline" else n.label if n else "found" for r, n in zip(rows, found, strict=True)], 3, False),
+        Column("mean", [f"{o['mean']:+.2f}" for o in objectives]),
+        Column("worst", [f"{o['worst']:+.2f}" for o in objectives], 1),
+        *(Column(numbers[p], [_number(s[p], p) for s in scores], 2) for p in pairs),
+        Column("cost", [f"{o['complexity']:.0f}" for o in objectives], 5),
+        Column("saved", [f"{o['saved_per_element']:.1f}" for o in objectives], 8),
+        *([Column("time", [f"{t:.1f}" if t else "-" for t in times], 7)] if summary else []),
+        Column("id", [r["canonical_id"][:6] for r in rows], 4),
+        Column("nearest", [names.get(r["candidate"], "") if r["proposer"] == "baseline" else _nearest(n) for r, n in zip(rows, found, strict=True)], 6, False),
     ]  # fmt: skip
+    lines, left_out = grid(columns, width)
+    why = f"; >>>> the pick: {LEADS if reading.pick.leads else TRAILS}" if reading.pick else ""
+    legend = [*LEGEND, f"*: on the Pareto front of mean, worst, cost, saved{why}", _meaning(pairs, numbers, True)]
+    legend += [f"left out at {width} columns: {', '.join(left_out)}"] if left_out else []
+    return [*lines, "", *(line for text in legend for line in prose(text, width))]
 
 
-def _label(summary: Mapping[str, Any], text: str) -> str:
-    found = summary.get("novelty", {}).get(text)
+def _nearest(found: Novelty | None) -> str:
     if found is None:
-        return "found"
-    return {"known": f"known: {found['nearest']}", "rescaled": f"rescaled {found['nearest']}"}.get(
-        found["label"], f"new, {found['distance']:.2f} from {found['nearest']}"
-    )
+        return ""
+    return f"{found.nearest} {found.distance:.2f}" if found.label == "new" and found.nearest else found.nearest
 
 
-def _print_counts(console: Console, rows: Sequence[Row]) -> None:
-    counts = funnel(rows)
-    steps = [f"{counts.pop(name)} {name}" for name in ("proposed", "dispatched", "trained")] + [f"{counts.pop('full')} fully trained"]
-    console.print(f"funnel: {', '.join(steps)}", highlight=False)
-    if counts:
-        reasons = sorted(counts.items(), key=lambda item: -item[1])
-        console.print("rejected: " + ", ".join(f"{reason} {count}" for reason, count in reasons), highlight=False)
+def _novelty(summary: Summary | None, text: str) -> str:
+    """How new the pick is, in brackets."""
+    found = summary.novelty.get(text) if summary else None
+    if found is None:
+        return ""
+    if found.label == "known":
+        return f"  (no discovery: this is {found.nearest})"
+    if found.label == "rescaled":
+        return f"  (no discovery: {found.nearest} rescaled)"
+    return f"  (new, {found.distance:.2f} from {found.nearest})" if found.nearest else "  (new)"
 
 
-def _print_verdict(console: Console, summary: Mapping[str, Any]) -> None:
-    accepted = sum(1 for s in summary["simplified"].values() if s["accepted"])
-    console.print(f"simplified by sympy, equal, compiled and scripted: {accepted} of {len(summary['simplified'])}", highlight=False)
-    chosen, verdict = summary["pick"], summary["verdict"]
-    if not chosen or not verdict:
-        console.print("No function was found that could be fully trained: nothing to recommend.")
-        return
-    leads = "ahead of every baseline" if chosen["leads"] else "NOT ahead of every baseline"
-    console.print(f"\npick: {chosen['candidate']}  ({_label(summary, chosen['candidate'])}; {leads} on the search pairs)", highlight=False)
-    if not verdict["comparisons"]:
-        console.print("the final check has no scores to compare (see the rows of stage final)")
-        return
-    first = verdict["comparisons"][0]
-    console.print(
-        f"final check: fresh seeds on pairs that the search never saw; {first['samples']} paired differences, in units of each pair's spread;\n"
-        f"intervals at {100 * first['level']:.2f} %, corrected for {verdict['tried']} functions fully trained and {len(verdict['comparisons'])} comparisons",
-        highlight=False,
-    )
-    for c in verdict["comparisons"]:
-        gaps = [f"{pair} {gap:+.2f} {unit(pair)}" for pair, gap in c["per_pair"].items()]
-        per_pair = ", ".join([*gaps, *(f"no score of the pick on {pair}" for pair in c["missing"])])
-        console.print(f"  {c['verdict']:>10} than {c['against']}: {c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}]  ({per_pair})", highlight=False)
-    if _label(summary, chosen["candidate"]).startswith(("known", "rescaled")):
-        console.print("It is no discovery: a known function, or a rescaled one.")
+def _counts(reading: Reading) -> list[str]:
+    counts = funnel(reading.rows)
+    proposed, dispatched, trained, full = (counts.pop(name) for name in ("proposed", "dispatched", "trained", "full"))
+    baselines = len(reading.searched) - dispatched
+    lines = [f"functions: {dispatched} found + {baselines} baselines; of {proposed} proposed {trained} were trained, {full} fully"]
+    reasons = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [*lines, f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}"] if reasons else lines
 
 
-def _summary(directory: Path) -> dict[str, Any]:
-    file = directory / "summary.json"
-    loaded: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return loaded
+def _equal_forms(summary: Summary, rows: Sequence[Row], width: int | None) -> list[str]:
+    """The smaller equal forms that sympy found, for reading; what was judged and is exported is the formula of the table."""
+    forms = [(r["candidate"], summary.simplified[r["candidate"]]) for r in rows if r["candidate"] in summary.simplified]
+    return [line for text, form in forms if form.accepted for line in prose(f"equal and smaller, by sympy: {text} = {form.formula}", width)]
 
 
-class Progress:
-    """Progress of a run: one living line on a terminal, a plain line every 30 seconds elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._start = time.monotonic()
-        self._printed = self._start if not console.is_terminal else 0.0
-        self._first: int | None = None
-
-    def __call__(self, study: Any, executor: Any) -> None:
-        now = time.monotonic()
-        if now - self._printed < (0.5 if self.console.is_terminal else 30.0):
-            return
-        self._printed = now
-        line = self._line(study, now - self._start)
-        if self.console.is_terminal:
-            width = max(20, self.console.width - 1)
-            self.console.file.write("\r" + line[:width].ljust(width))
-            self.console.file.flush()
-        else:
-            self.console.print(line, highlight=False)
-
-    def _line(self, study: Any, elapsed: float) -> str:
-        p = study.progress()
-        rows = study.rows()
-        if self._first is None:
-            self._first = study.replayed
-        full = [r for r in rows if r["stage"] == "full" and "mean" in r["objectives"] and r["proposer"] != "baseline"]
-        rejected = sum(1 for r in rows if r["status"] == "rejected")
-        best = max(full, key=lambda r: r["objectives"]["mean"], default=None)
-        done = p["told"] - self._first
-        left = (p["evaluations"] - p["told"]) * elapsed / done if done > 0 else 0.0
-        text = f"{p['told']}/{p['evaluations']} functions, {rejected} rejected, {len(full)} fully trained"
-        if p["final"]:
-            text += f", final check {p['final_told']}/{p['final']}"
-        elif done > 0:
-            text += f", about {left / 60:.1f} min and the final check left"
-        return text + (f"; best {best['objectives']['mean']:+.2f} {best['candidate']}" if best else "")
-
-    def end(self) -> None:
-        """Ends the living line."""
-        if self.console.is_terminal:
-            self.console.file.write("\n")
+def _final_check(verdict: Verdict, numbers: dict[str, str], width: int | None) -> list[str]:
+    comparisons = verdict.comparisons
+    pairs = [p for p in numbers if any(p in c.per_pair or p in c.missing for c in comparisons)]
+    columns = [
+        Column("the pick is", [c.verdict for c in comparisons], right=False),
+        Column("than", [c.against for c in comparisons], right=False),
+        Column("gap", [f"{c.difference:+.2f}" for c in comparisons]),
+        Column("interval", [f"[{c.low:+.2f}, {c.high:+.2f}]" for c in comparisons], 2),
+        *(Column(numbers[p], [_number(c.per_pair[p], p, "+") if p in c.per_pair else "none" for c in comparisons], 1) for p in pairs),
+    ]
+    lines, left_out = grid(columns, width)
+    first = comparisons[0]
+    legend = [
+        f"final check: fresh seeds on pairs that the search never saw; gap: mean of {first.samples} paired differences in spreads of each pair, "
+        f"more is better; its interval at {100 * first.level:.2f} %, corrected for {verdict.tried} fully trained x {len(comparisons)} comparisons",
+        f"mean differences, more is better: {_meaning(pairs, numbers, False)}" if pairs else "",
+        f"left out at {width} columns: {', '.join(left_out)}" if left_out else "",
+    ]
+    return [*lines, *(line for text in legend if text for line in prose(text, width))]

@@ -9,6 +9,11 @@ from typing import Protocol, Self
 from evosearch.job import Job, Result
 
 EXECUTORS = ("serial", "local", "ray")
+TRIES = 3  # a worker that ends once or twice is an accident; so often, its job is at fault, or what it loads
+
+
+class ExecutorError(ValueError):
+    """The workers cannot start: the entry does not load, or a worker ends again and again while it warms up."""
 
 
 class Executor(Protocol):
@@ -25,7 +30,7 @@ class Executor(Protocol):
     def poll(self, timeout: float) -> list[Result]:
         """Results that have come in, waiting up to `timeout` seconds for the first.
 
-        Returns none at once if nothing is in flight. Raises RuntimeError when a worker cannot load the entry.
+        Returns none at once if nothing is in flight. Raises ExecutorError when a worker cannot load the entry.
         """
 
     @property

@@ -1,7 +1,7 @@
 """ray: Ray Core actors, each around one fork server. The only file with ray.
 
 Ray may lose a worker or a node; it retries nothing for us. The lease on a job is ours, on this process's monotonic
-clock: a job whose actor died or fell silent is asked again on a fresh one, and after the second time it is quarantined.
+clock: a job whose actor died or fell silent is asked again on a fresh one, and after the third time it is quarantined.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Self
 
 import ray
 
+from evosearch.execution import TRIES, ExecutorError
 from evosearch.execution.sandbox import ForkServer
 from evosearch.job import Job, Result
 
-_MOST_KILLS = 2
 _TICK = 1.0  # seconds between two looks at the leases
 _SHORTEST_LEASE = 60.0  # seconds
 _PATIENCE = 300.0  # seconds: a cluster may have to start machines first
@@ -35,7 +35,7 @@ class _Actor:
         self._server = ForkServer(entry, plan_text, time_limit, memory_limit_gb)
 
     def load(self) -> None:
-        """Returns when the server is warm. Raises RuntimeError when it cannot load the entry."""
+        """Returns when the server is warm. Raises ExecutorError when it cannot load the entry."""
         while not self._server.ready:
             self._server.poll(_TICK)
 
@@ -58,6 +58,7 @@ class _Seat:
     job: Job | None = None
     running: Any = None
     since: float = 0.0  # when the lease began, on the monotonic clock
+    stillborn: int = 0  # actors in a row that ended here while they warmed up
 
 
 class RayExecutor:
@@ -115,7 +116,7 @@ class RayExecutor:
         self._place()
         if not self._loaded_once and time.monotonic() - self._started > _PATIENCE:
             cores = ray.cluster_resources().get("CPU", 0)
-            raise RuntimeError(f"no worker has started in {_PATIENCE:g} s: each needs a free core; Ray has {cores:g} in all")
+            raise ExecutorError(f"no worker has started in {_PATIENCE:g} s: each needs a free core; Ray has {cores:g} in all: lower --workers")
         return [answer for answer in answers if answer is not None]
 
     def _attend(self, number: int, done: set[Any]) -> Result | None:
@@ -130,22 +131,26 @@ class RayExecutor:
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ray.exceptions.ObjectLostError) as error:
             return self._lost(number, str(error))
         except ray.exceptions.RayTaskError as error:
-            raise RuntimeError(str(error.cause)) from None  # the entry does not load: no fresh actor would help
+            raise ExecutorError(str(error.cause)) from None  # the entry does not load: no fresh actor would help
         if seat.loading:
-            seat.loading, self._loaded_once = None, True
+            seat.loading, seat.stillborn, self._loaded_once = None, 0, True
             return None
         seat.job, seat.running = None, None
         return Result.from_text(answer)
 
     def _lost(self, number: int, error: str) -> Result | None:
         """A fresh actor takes the place and the job, unless the job has been lost too often."""
-        job = self._seats[number].job
-        ray.kill(self._seats[number].actor)
+        old = self._seats[number]
+        job = old.job
+        ray.kill(old.actor)
+        if old.loading and old.stillborn + 1 == TRIES:
+            raise ExecutorError(f"a worker of Ray ended while it warmed up, {TRIES} times in a row: {error[:300]}")
         self._seats[number] = self._seat()
+        self._seats[number].stillborn = old.stillborn + 1 if old.loading else 0
         if job is None:
             return None
         self._kills[job.index] = self._kills.get(job.index, 0) + 1
-        if self._kills[job.index] < _MOST_KILLS:
+        if self._kills[job.index] < TRIES:
             self._queue.appendleft(job)
             return None
         return Result(job.index, job.candidate, "quarantined", "quarantined:lost_workers", "numeric", error=error[:500])

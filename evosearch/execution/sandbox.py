@@ -12,7 +12,8 @@ import sys
 import time
 from dataclasses import asdict
 
-from evosearch.execution.server import READY, Settings, frame
+from evosearch.execution import TRIES, ExecutorError
+from evosearch.execution.server import READY, Settings, frame, signal_name
 from evosearch.job import Job, Result
 
 # One thread, whatever the machine or Ray would give: the thread count changes a result's bits.
@@ -22,12 +23,18 @@ _FAREWELL = 2.0  # seconds to end by itself
 
 
 class ForkServer:
-    """One worker: `submit` a job, then `receive` until its result is there. A server that dies is replaced."""
+    """One worker: `submit` a job, then `receive` until its result is there.
+
+    A server that dies or falls silent is replaced, and its job goes to the new one: the machine may be at fault. Only a
+    job that takes `TRIES` servers with it is answered for.
+    """
 
     def __init__(self, entry: str, plan_text: str, time_limit: float, memory_limit_gb: float) -> None:
         path = [os.path.abspath(folder) for folder in sys.path]
         self._settings = Settings(entry, plan_text, path, time_limit, int(memory_limit_gb * 2**30))
         self.job: Job | None = None
+        self._taken = 0  # servers that ended during the job in flight
+        self._stillborn = 0  # servers in a row that ended while they warmed up
         self._start()
 
     def _start(self) -> None:
@@ -58,7 +65,10 @@ class ForkServer:
     def submit(self, job: Job) -> None:
         """Hands the job over; the server may still be warming up."""
         assert self.job is None, "a server runs one job at a time"
-        self.job = job
+        self.job, self._taken = job, 0
+        self._hand_over(job)
+
+    def _hand_over(self, job: Job) -> None:
         self._renew_lease()
         self._send(job.to_text())
 
@@ -70,7 +80,7 @@ class ForkServer:
     def receive(self) -> Result | None:
         """Reads what is there (blocks if nothing is); the result once it is whole.
 
-        Raises RuntimeError when the server was never ready: then the entry is at fault, not a candidate.
+        Raises ExecutorError when the entry does not load, or when `TRIES` servers in a row ended while they warmed up.
         """
         part = os.read(self.fileno(), 1 << 16)
         if not part:
@@ -85,8 +95,8 @@ class ForkServer:
                 self.job, self._lease = None, None
                 return Result.from_text(text)
             if text != READY:
-                raise RuntimeError(f"a worker could not load `{self._settings.entry}`:\n{text.rstrip()}")
-            self.ready = True
+                raise ExecutorError(text)
+            self.ready, self._stillborn = True, 0
             self._renew_lease()
         return None
 
@@ -101,15 +111,23 @@ class ForkServer:
             self._lease = time.monotonic() + self._settings.time_limit + _GRACE
 
     def _replace(self, status: str, reason: str, error: str) -> Result | None:
-        was_ready, job, self.job = self.ready, self.job, None
+        """A new server for the old one, with its job; the job's result if it has used up its servers."""
+        was_ready, job = self.ready, self.job
         self.kill()
         if not was_ready:
-            code, entry = self._process.returncode, self._settings.entry
-            raise RuntimeError(f"a worker ended with code {code} while it loaded `{entry}`; see its message above")
+            self._stillborn += 1
+            if self._stillborn == TRIES:
+                raise ExecutorError(_stillborn(self._settings.entry, self._process.returncode))
+        elif job is not None:
+            self._taken += 1
         self._start()
         if job is None:
             return None
-        return Result(job.index, job.candidate, status, reason, "numeric", error=error)
+        if self._taken == TRIES:
+            self.job = None
+            return Result(job.index, job.candidate, status, reason, "numeric", error=f"{error} ({TRIES} workers in a row)")
+        self._hand_over(job)
+        return None
 
     def _send(self, text: str) -> None:
         data = frame(text)
@@ -137,6 +155,12 @@ class ForkServer:
         """Ends the server and whatever it started."""
         self.dismiss()
         self.kill(_FAREWELL)
+
+
+def _stillborn(entry: str, code: int) -> str:
+    end = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with code {code}"
+    hint = "is there memory enough for so many workers (--workers)?" if code < 0 else "its message, if it left one, stands above"
+    return f"a worker {end} while it loaded `{entry}`, {TRIES} times in a row; {hint}"
 
 
 def close_all(servers: list[ForkServer]) -> None:

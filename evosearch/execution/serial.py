@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Self
 
-from evosearch.execution.server import load_entry
+from evosearch.execution import ExecutorError
+from evosearch.execution.server import load_entry, unloaded
 from evosearch.job import Job, Result
 
 
 class SerialExecutor:
-    """One slot, no isolation: an exception of the entry passes through."""
+    """One slot, no isolation: an exception of a job passes through. Raises ExecutorError when the entry does not load."""
 
     workers = 1
 
     def __init__(self, entry: str, plan_text: str) -> None:
-        self._run = load_entry(entry)(plan_text)
+        try:
+            self._run = load_entry(entry)(plan_text)
+        except Exception as error:
+            raise ExecutorError(unloaded(entry, error)) from error
         self._job: Job | None = None
 
     def free_slots(self) -> int:

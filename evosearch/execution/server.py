@@ -57,6 +57,12 @@ def load_entry(entry: str) -> Callable[[str], Run]:
     return function
 
 
+def unloaded(entry: str, error: Exception) -> str:
+    """One line for an entry that does not load: what was raised, and where."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"a worker could not load `{entry}`: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+
+
 def frame(text: str) -> bytes:
     """A text as it travels: its length in bytes (big-endian, 4 bytes), then UTF-8."""
     data = text.encode()
@@ -80,8 +86,8 @@ def main() -> None:
     sys.path[:0] = [folder for folder in settings.path if folder not in sys.path]
     try:
         run = load_entry(settings.entry)(settings.plan)
-    except Exception:  # the driver raises it: a task that does not load is the user's to mend
-        _write(answers, frame(traceback.format_exc()))
+    except Exception as error:  # the driver raises it: a task that does not load is the user's to mend
+        _write(answers, frame(unloaded(settings.entry, error)))
         return
     server = _Server(run, settings, driver, commands, answers, silence)
     # From here on we look for ourselves: the signal would leave a child's litter, and it comes too when only the thread
@@ -206,7 +212,7 @@ def _judge(job: Job, answer: bytes | None, status: int, oom: bool) -> Result:
     if len(answer) > MAX_ANSWER:
         return _failed(job, "error", "error:bad_answer", f"the child's answer is longer than {MAX_ANSWER} bytes")
     if os.WIFSIGNALED(status):
-        name = _signal_name(os.WTERMSIG(status))
+        name = signal_name(os.WTERMSIG(status))
         if oom and name == "SIGKILL":
             return _failed(job, "memory", "memory:oom_kill", "the machine ran out of memory and killed the child")
         return _failed(job, "crash", f"crash:{name}", f"the child was ended by {name}")
@@ -222,7 +228,8 @@ def _failed(job: Job, status: str, reason: str, error: str) -> Result:
     return Result(job.index, job.candidate, status, reason, "numeric", worker=f"pid-{os.getpid()}", error=error[:500])
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal has no name

@@ -3,10 +3,14 @@
 One job, one row: the worker goes on from the quality test to the full one as long as the candidate is above the bar
 that the job carries. Every contestant is trained at the same rates; the best is chosen on validation (a rate at which
 training breaks is out, as it would be for anyone who tunes), and the test split is scored once, at that rate.
+
+What a formula does is a status with a reason. But no formula opens a file: an OSError (a full disk, a cache that is not
+writable) is the machine's fault and is answered as `error:environment`, which the study does not take for a verdict.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -18,7 +22,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from evosearch.compiler.module import compile_graph
+from evosearch.compiler.module import cache_directory, compile_graph
 from evosearch.job import Job, Result
 from evosearch.judging import filters
 from evosearch.judging.objectives import direction, parse_pair
@@ -26,6 +30,7 @@ from evosearch.judging.tasks import task
 from evosearch.judging.train import NonFinite, Trained, train
 from evosearch.language.candidate import parse_candidate
 from evosearch.meaning.facts import complexity
+from evosearch.plugin import PlugIn, install
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Plan:
     full: Stage
     final: Stage
     device: str = "cpu"
+    plugins: tuple[PlugIn, ...] = ()
 
     def to_text(self) -> str:
         """One line of JSON."""
@@ -59,7 +65,7 @@ class Plan:
             name: Stage(tuple(data[name]["pairs"]), data[name]["steps"], tuple(data[name]["rates"]), data[name]["seeds"])
             for name in ("quality", "full", "final")
         }
-        return Plan(**stages, device=data["device"])
+        return Plan(**stages, device=data["device"], plugins=tuple(PlugIn(**plugin) for plugin in data["plugins"]))
 
 
 # What torch's allocators say when they get no memory; they raise a plain RuntimeError.
@@ -71,9 +77,10 @@ class _Rejected(Exception):
 
 
 def worker(plan_text: str) -> Callable[[str], str]:
-    """Loads the data, does one complete training step, and returns `run(job_text) -> result_text`."""
+    """Loads plug-ins and data, does one complete training step, and returns `run(job_text) -> result_text`."""
     torch.set_num_threads(1)
     plan = Plan.from_text(plan_text)
+    install(plan.plugins, cache_directory().with_name("plugins"))
     for pair in {*plan.quality.pairs, *plan.full.pairs, *plan.final.pairs}:
         named = parse_pair(pair)
         task(named.task).load(named.variant)
@@ -104,8 +111,10 @@ def _evaluate(job: Job, plan: Plan) -> Result:
         status, reason, error = "nonfinite", f"nonfinite:{run.stage}", str(cause)
     except Exception as cause:  # a candidate may do anything: what it did is the row
         error = str(cause)[:500]
-        if isinstance(cause, MemoryError) or any(words in error for words in _NO_MEMORY):
+        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM or any(words in error for words in _NO_MEMORY):
             status, reason = "memory", f"memory:{run.stage}"
+        elif isinstance(cause, OSError):
+            status, reason = "error", "error:environment"
         else:
             status, reason = "error", f"error:{type(cause).__name__}"
     return Result(

@@ -73,8 +73,9 @@ def pick(rows: Sequence[Row], scale: Scale) -> Pick | None:
 
 
 def contestants(rows: Sequence[Row], chosen: Pick | None, strongest: int = 3) -> list[str]:
-    """The candidates of the final check: the pick, the strongest baselines by mean, and ReLU."""
+    """The candidates of the final check: the pick, the strongest baselines by mean, and ReLU; none where there is no pick to check."""
+    if chosen is None:
+        return []
     baselines = [r for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]]
     ranked = sorted(baselines, key=lambda r: (-r["objectives"]["mean"], r["index"]))[:strongest]
-    texts = [chosen.candidate] if chosen else []
-    return list(dict.fromkeys([*texts, *(r["candidate"] for r in ranked), "relu(x)"]))
+    return list(dict.fromkeys([chosen.candidate, *(r["candidate"] for r in ranked), "relu(x)"]))

@@ -6,11 +6,13 @@ The journal's first line says which segment it is; the run is the parts with a s
 is closed by writing its part, then replacing the journal by that of the next segment, which carries the records that are
 not results and the part's checksum (Parquet's own leave the footer out). So a reader who sees either journal sees every
 row once, and a part that was written before a kill is written again. A torn last line, one without its newline, is
-dropped and said; damage anywhere else is an error that names the record.
+dropped and said; damage anywhere else is an error that names the record. run.yaml is written after the first journal: a
+folder with run.yaml whose journal has no whole record has lost it.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -19,6 +21,7 @@ import shutil
 import socket
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +33,7 @@ Row = dict[str, Any]
 
 FORMAT = 1
 SEGMENT_ROWS = 2000
+TEMPORARY = "_tmp."  # what begins so is the rest of a write that did not finish
 _FIXED = {
     "index": pa.int64(), "ask": pa.int64(), "attempt": pa.int64(), "candidate": pa.string(), "canonical_id": pa.string(),
     "parents": pa.string(), "proposer": pa.string(), "stage": pa.string(), "status": pa.string(), "reason": pa.string(),
@@ -43,20 +47,39 @@ class LogError(ValueError):
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """A file that is whole or absent: temporary name, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f"_tmp.{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    """A file that is whole or as it was: temporary name, fsync, rename, fsync of the folder. Raises LogError with the fix."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}.{os.getpid()}")
     try:
-        _write_whole(handle, data)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            _write_whole(handle, data)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException as error:
+        with suppress(OSError):  # the first error counts; what stays here is ignored by its name
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from error
+        raise
+
+
+def unwritable(path: Path, error: OSError) -> LogError:
+    """What the system refused, of which path, and what to do about it."""
+    fixes = {
+        errno.ENOSPC: "make room there", errno.EDQUOT: "make room there (the quota is used up)",
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.ENOTDIR: "a part of that path is a file: choose another folder", errno.EEXIST: "there is a file: choose another folder",
+    }  # fmt: skip
+    fix = fixes.get(error.errno or 0, "choose a folder that you may write to")
+    shown = str(path) if len(str(path)) <= 160 else f"{str(path)[:120]}...{str(path)[-30:]}"
+    return LogError(f"{shown} cannot be written ({error.strerror or error}); {fix}")
 
 
 def _write_whole(handle: int, data: bytes) -> None:
@@ -79,6 +102,8 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int, bool]:
     while position < len(data):
         end = data.find(b"\n", position)
         if end < 0:
+            if not records and not _begins(data):
+                raise LogError(f"record 0 of {path} is damaged, there is no other; restore the file from a copy")
             return records, position, True
         record = _record(data[position:end], len(records))
         if record is None:
@@ -89,6 +114,11 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int, bool]:
         records.append(record)
         position = end + 1
     return records, position, False
+
+
+def _begins(data: bytes) -> bool:
+    """Whether this may be the beginning of a record; a tail after others may hold anything, as power loss leaves it."""
+    return re.match(rb"[0-9a-f]{8} \{|[0-9a-f]{0,8} ?\Z", data) is not None
 
 
 def _record(line: bytes, number: int) -> dict[str, Any] | None:
@@ -107,10 +137,13 @@ class Log:
         self.notices: list[str] = []
         self._records: list[dict[str, Any]] = []
         self._handle = -1
-        (directory / "results").mkdir(parents=True, exist_ok=True)
         self._lock = _take_lock(directory)
         try:
+            (directory / "results").mkdir(exist_ok=True)
             self._open_journal()
+        except OSError as error:
+            self.release()
+            raise unwritable(directory, error) from error
         except BaseException:
             self.release()
             raise
@@ -211,17 +244,20 @@ class Log:
 
 
 def _take_lock(directory: Path) -> Any:
-    lock = open(directory / "lock", "a+")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read(200).strip() or "another process"
-        lock.close()
-        raise LogError(f"{directory} is in use by {holder}; one driver a run: wait for it or stop it") from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / "lock", "ab+", buffering=0)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read(200).decode(errors="replace").strip() or "another process"
+            lock.close()
+            raise LogError(f"{directory} is in use by {holder}; one driver a run: wait for it or stop it") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except OSError as error:
+        raise unwritable(directory, error) from error
     return lock
 
 
@@ -238,8 +274,9 @@ def _segment(directory: Path, records: Sequence[Mapping[str, Any]]) -> int:
     """The open segment's number. Raises LogError when the journal is gone or of another version."""
     path = directory / "journal.jsonl"
     if not records:
-        if _parts(directory):
-            raise LogError(f"{path} is missing or empty although closed segments are there; restore it from a copy")
+        others = "closed segments are" if _parts(directory) else "run.yaml is" if (directory / "run.yaml").exists() else None
+        if others:
+            raise LogError(f"{path} is missing or empty although {others} there; restore it from a copy, or start anew with another --out")
         return 0
     if records[0].get("type") != "open" or records[0].get("format") != FORMAT:
         raise LogError(f"{path} is of another version than {FORMAT}; use the evosearch that wrote it")

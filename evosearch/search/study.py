@@ -23,6 +23,7 @@ from evosearch.search.store import Log, LogError, Row
 FINAL_SEED = 1000  # seeds that the search never used
 FINAL_INDEX = 10**9  # final jobs are numbered apart, so that a longer search can follow a finished one
 MAX_ATTEMPTS = 300
+UNFINISHED = ("timeout", "memory", "crash", "error", "lost", "quarantined")  # ended by a limit or a fault, not by a verdict
 
 
 class ScreenLike(Protocol):
@@ -66,7 +67,12 @@ class Study:
         self._queue: list[Job] = []
         self._final: list[Job] | None = None
         self._logged = {row["index"]: row for row in log.rows() if row["index"] is not None}
-        self._restore_marks()
+        self._reached = 1 + max((index for index in self._logged if index < FINAL_INDEX), default=-1)
+        if settings.evaluations < self._reached:
+            raise ValueError(
+                f"budget.evaluations is a total: {log.directory} has dispatched {self._reached} functions; received {settings.evaluations}: "
+                f"give at least {self._reached}"
+            )
 
     # -- ask ---------------------------------------------------------------------------------------------------------
 
@@ -164,13 +170,22 @@ class Study:
     # -- tell --------------------------------------------------------------------------------------------------------
 
     def tell(self, results: Sequence[Result]) -> None:
-        """Logs results (fsynced before they count); one that was told already is dropped."""
+        """Logs results (fsynced before they count); one that was told already is dropped.
+
+        Raises ValueError for a result that is no verdict on its candidate; that one is not logged, and its job is asked again
+        by whoever resumes.
+        """
         fresh: dict[int, list[Row]] = {}
+        refusals: list[str] = []
         for result in results:
             job = self._jobs.get(result.index)
             if job is None or result.candidate != job.candidate:
                 raise ValueError(f"a result for job {result.index} (`{result.candidate[:60]}`) that was not asked")
             if result.index in self._results or result.index in fresh:
+                continue
+            refusal = self._no_verdict(result)
+            if refusal:
+                refusals.append(refusal)
                 continue
             *screened, row = self._pending_rows[result.index]
             fresh[result.index] = [*screened, _filled(row, result)]
@@ -182,6 +197,21 @@ class Study:
             self._freeze()
         if self.log.is_full():
             self.close_segment()
+        if refusals:
+            raise ValueError(refusals[0])
+
+    def _no_verdict(self, result: Result) -> str | None:
+        """Why the search cannot go on with this result: the machine failed, or a baseline, from which the scale follows, was not finished."""
+        error = result.error or result.reason
+        if result.reason == "error:environment":
+            return f"a worker cannot do its work ({error}); nothing is logged for job {result.index}: mend that and resume"
+        if result.index < len(self.settings.baselines) and result.status in UNFINISHED:
+            name, _ = self.settings.baselines[result.index]
+            return (
+                f"the baseline {name} did not finish: {result.reason} ({error}); every score is in units of the baselines: resume with a larger "
+                "execution.time_limit or execution.memory_limit_gb, or leave it out in a new --out"
+            )
+        return None
 
     def _replay(self, job: Job, answer: Row) -> None:
         if answer["candidate"] != job.candidate:
@@ -198,6 +228,13 @@ class Study:
         if self.scale is not None or any(i not in self._results for i in range(count)):
             return
         scores = {name: self._results[i]["scores"] for i, (name, _) in enumerate(self.settings.baselines)}
+        for i, (name, _) in enumerate(self.settings.baselines):
+            if name in ("identity", "relu") and not scores[name]:
+                row = self._results[i]
+                raise ValueError(
+                    f"the quality bar follows from the baselines identity and relu, and `{name}` has no score: {row['reason']} ({row['error']}); "
+                    "change judging so that it trains, in a new --out"
+                )
         self.scale = freeze(scores, self.settings.directions)
         frozen = {"center": dict(self.scale.center), "spread": dict(self.scale.spread), "quality": dict(self.scale.quality)}
         logged = self.log.marks("scale")
@@ -219,15 +256,14 @@ class Study:
     # -- budget, pause, reading --------------------------------------------------------------------------------------
 
     def stop_asking(self) -> None:
-        """The time budget is over: the final check starts once what is in flight is told. Logged as a change."""
-        if self._final is None and self._next < self._search_end:
-            self._search_end = max(self._next, len(self.settings.baselines))
-            self.log.append([{"type": "change", "search_end": self._search_end, "evaluations": self.settings.evaluations}])
+        """The time budget is over: the final check starts once what was asked, in this session or before, is told."""
+        if self._final is None:
+            self._search_end = min(self._search_end, max(self._next, self._reached, len(self.settings.baselines)))
 
-    def _restore_marks(self) -> None:
-        for mark in self.log.marks("change"):
-            if mark.get("evaluations") == self.settings.evaluations and "search_end" in mark:
-                self._search_end = mark["search_end"]
+    @property
+    def is_asking(self) -> bool:
+        """Whether the search goes on: the final check has not begun."""
+        return self._final is None
 
     def close_segment(self) -> None:
         """Closes the open segment into Parquet, objectives filled in."""

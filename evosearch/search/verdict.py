@@ -60,7 +60,7 @@ def _compare(
         per_pair[pair] = fmean(raw)
         differences += [gap / spread for gap in raw]
     center = fmean(differences)
-    half = _half_width(differences, level)
+    half = half_width(differences, level)
     word = "worse" if center + half < 0 else "better" if center - half > 0 and not missing else "not better"
     return Comparison(name, center, center - half, center + half, word, per_pair, len(differences), level, missing)
 
@@ -73,7 +73,8 @@ def _spread(values: Sequence[float]) -> float:
     return max(stdev(values), 1e-9) if len(values) > 1 else 1.0
 
 
-def _half_width(differences: Sequence[float], level: float) -> float:
+def half_width(differences: Sequence[float], level: float) -> float:
+    """Half the width of Student's interval of the mean; infinite for fewer than two values."""
     from scipy.stats import t as student  # a second to import, and only the end of a run needs it
 
     n = len(differences)

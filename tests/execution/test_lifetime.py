@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from evosearch.execution import ExecutorError
 from evosearch.job import Job
 from tests.execution.laws import happens, jobs_of, make, offspring, run_all
 
@@ -13,9 +14,15 @@ RAY = pytest.param("ray", marks=pytest.mark.cluster)
 @pytest.mark.parametrize("name", ["local", RAY])
 @pytest.mark.parametrize("plan", ["fails", "dies"])
 def test_an_entry_that_does_not_load_is_an_error_for_the_user(name: str, plan: str) -> None:
-    expected = "there is no such data" if plan == "fails" else "ended with code 3"
-    with make(name, plan) as executor, pytest.raises(RuntimeError, match=expected):
+    expected = r"ValueError: there is no such data \(.*toy.py:\d+\)" if plan == "fails" else "ended with code 3 .* 3 times in a row"
+    with make(name, plan) as executor, pytest.raises(ExecutorError, match=expected) as caught:
         run_all(executor, jobs_of(["ok"]))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_entry_that_does_not_load_is_the_same_error_in_serial() -> None:
+    with pytest.raises(ExecutorError, match="there is no such data"):
+        make("serial", "fails")
 
 
 @pytest.mark.parametrize("name", ["serial", "local", RAY])

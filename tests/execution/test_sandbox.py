@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from evosearch.execution import make_executor, sandbox
+from evosearch.execution import ExecutorError, make_executor, sandbox
 from evosearch.execution.sandbox import ForkServer
 from evosearch.job import Job, Result
 from tests.execution.laws import ENTRY, HOSTILE, TIME_LIMIT, happens, is_alive, offspring
@@ -62,15 +62,47 @@ def test_a_server_has_one_thread(server: ForkServer) -> None:
     assert psutil.Process(server.pid).num_threads() == 1
 
 
-def test_a_server_that_falls_silent_is_replaced(server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_job_of_a_server_that_falls_silent_is_done_by_another(server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_GRACE", -0.5)
     stopped = server.pid
     os.kill(stopped, signal.SIGSTOP)
-    result = ask(server, "ok")
-    assert (result.status, result.reason) == ("lost", "lost:server")
-    monkeypatch.undo()
     assert ask(server, "ok").status == "ok"
     assert server.pid != stopped
+
+
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_only_a_job_that_lost_three_servers_is_answered_for(server: ForkServer, deaths: int) -> None:
+    server.submit(Job(0, "sleep 0.3", 0))
+    for _ in range(deaths):
+        assert happens(lambda: server.poll(0.05) is None and server.ready and bool(psutil.Process(server.pid).children()), within=10.0)
+        os.kill(server.pid, signal.SIGKILL)
+    while (result := server.poll(1.0)) is None:
+        pass
+    assert (result.status, result.reason) == (("ok", None) if deaths < 3 else ("crash", "crash:server"))
+    assert ask(server, "ok", 1).status == "ok"  # the next job starts with a clean sheet
+
+
+def test_a_server_that_is_killed_while_it_warms_up_starts_again_and_the_third_time_says_so() -> None:
+    made = ForkServer(ENTRY, "", TIME_LIMIT, 0.25)
+    made.submit(Job(0, "ok", 0))
+    for _ in range(2):
+        old = made.pid
+        os.kill(old, signal.SIGKILL)
+        while made.pid == old:
+            made.poll(1.0)
+    while (result := made.poll(1.0)) is None:
+        pass
+    assert result.status == "ok"
+    made.close()
+    made = ForkServer(ENTRY, "", TIME_LIMIT, 0.25)
+    for _ in range(2):
+        old = made.pid
+        os.kill(old, signal.SIGKILL)
+        while made.pid == old:
+            made.poll(1.0)
+    os.kill(made.pid, signal.SIGKILL)
+    with pytest.raises(ExecutorError, match=r"killed by SIGKILL .* 3 times in a row; is there memory enough"):
+        made.poll(5.0)
 
 
 def test_the_local_executor_opens_no_socket() -> None:

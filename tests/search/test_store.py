@@ -296,6 +296,19 @@ def test_a_lost_part_a_lost_journal_and_an_old_journal_are_refused(tmp_path):
     assert indices(tmp_path) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("left", [None, b"", b"\0" * 40, b"rubbish", b"0123abcd {"])
+def test_a_first_journal_that_is_gone_is_no_fresh_run(tmp_path, left):
+    with Log(tmp_path) as log:
+        (tmp_path / "run.yaml").touch()
+        log.append([result(0)])
+    journal = tmp_path / "journal.jsonl"
+    journal.unlink() if left is None else journal.write_bytes(left)
+    for opened in (Log, read_run, Log):
+        with pytest.raises(LogError, match=r"journal.jsonl is (missing or empty|damaged)"):
+            opened(tmp_path)
+    assert (journal.read_bytes() if journal.exists() else None) == left
+
+
 def test_any_flipped_bit_of_a_part_is_found(tmp_path):
     """In the footer too, which Parquet's page checksums leave out: there one in a hundred read back as other scores."""
     with Log(tmp_path) as log:
@@ -326,8 +339,8 @@ def test_the_pages_of_a_part_carry_checksums_for_other_readers(tmp_path):
 
 
 def test_a_reader_sees_each_row_once_while_a_segment_is_closed(tmp_path, monkeypatch):
-    (tmp_path / "run.yaml").touch()
     with Log(tmp_path) as log:
+        (tmp_path / "run.yaml").touch()
         log.append([result(0), result(1)])
 
         def read_then_close(path):
@@ -423,7 +436,7 @@ def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
         write_atomically(file, b"new")
     monkeypatch.undo()
     assert file.read_bytes() == b"old"
-    assert all(path.name.startswith("_tmp.") and path.suffix != ".parquet" for path in tmp_path.iterdir() if path != file)
+    assert list(tmp_path.iterdir()) == [file]
     write_atomically(file, b"new")
     assert file.read_bytes() == b"new"
 

@@ -1,0 +1,55 @@
+"""Progress of a run: one living line on a terminal, a plain line every 30 seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TextIO
+
+
+class Progress:
+    """Called after every turn of the loop with the study; writes to `stream`, a terminal of `width` columns or, without, a file."""
+
+    def __init__(self, stream: TextIO, width: int | None) -> None:
+        self.stream, self.width = stream, width
+        now = time.monotonic()
+        self._printed = now if width is None else 0.0
+        self._paced: tuple[float, int] | None = None  # when the search proper began here, and how many were told by then
+
+    def __call__(self, study: Any, executor: Any) -> None:
+        now = time.monotonic()
+        if self._paced is None and study.scale is not None and study.progress()["asked"] > study.replayed:
+            self._paced = now, study.progress()["told"]
+        if now - self._printed < (30.0 if self.width is None else 0.5):
+            return
+        self._printed = now
+        line = self._line(study, now)
+        if self.width is None:
+            print(line, file=self.stream, flush=True)
+        else:
+            room = max(20, self.width - 1)
+            self.stream.write("\r" + line[:room].ljust(room))
+            self.stream.flush()
+
+    def _line(self, study: Any, now: float) -> str:
+        p, rows = study.progress(), study.rows()
+        full = [r for r in rows if r["stage"] == "full" and "mean" in r["objectives"] and r["proposer"] != "baseline"]
+        rejected = sum(1 for r in rows if r["status"] == "rejected")
+        best = max(full, key=lambda r: r["objectives"]["mean"], default=None)
+        text = f"{p['told']}/{p['evaluations']} functions"
+        if study.scale is None:
+            return f"{text}: the baselines first, they set the scale"
+        text += f", {rejected} rejected, {len(full)} fully trained{self._left(p, now)}"
+        return text + (f"; best {best['objectives']['mean']:+.2f} {best['candidate']}" if best else "")
+
+    def _left(self, p: dict[str, int], now: float) -> str:
+        """The time left at the pace since the baselines were done; they are all trained in full and would mislead."""
+        if p["final"]:
+            return f", final check {p['final_told']}/{p['final']}"
+        since, before = self._paced or (now, p["told"])
+        done = p["told"] - before
+        return f", {(p['evaluations'] - p['told']) * (now - since) / done / 60:.1f} min + final check left" if done > 0 else ""
+
+    def end(self) -> None:
+        """Ends the living line."""
+        if self.width is not None:
+            self.stream.write("\n")

@@ -1,0 +1,134 @@
+"""The page of a run: verdicts in words, a summary that does not fit, what an unfinished run says."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from evosearch.config import load
+from evosearch.delivery.progress import Progress
+from evosearch.delivery.summary import Form, Reading, Summary, conclusion, judge, stored_summary, verdict_line
+from evosearch.delivery.table import page
+from evosearch.language.formula import parse
+from evosearch.meaning.facts import novelty
+from evosearch.search.pick import pick
+from evosearch.search.scale import Scale
+from evosearch.search.study import FINAL_INDEX
+from evosearch.search.verdict import Comparison
+
+CONFIG = load("smoke.yaml")
+SCALE = Scale({"full:digits/mlp": 0.0, "full:photo/inr": 0.0}, {"full:digits/mlp": 1.0, "full:photo/inr": 1.0}, {})
+FOUND = "sin(x) * tanh(x)"
+
+
+def row(index, text, mean, proposer="baseline", stage="full", scores=None):
+    pairs = {f"full:{pair}:{seed}": mean for pair in CONFIG.judging.full.pairs for seed in (0, 1)}
+    return {
+        "index": index, "candidate": text, "canonical_id": parse(text).canonical_id, "proposer": proposer, "status": "ok", "stage": stage,
+        "reason": None, "scores": pairs if scores is None else scores,
+        "objectives": {"mean": mean, "worst": mean, "complexity": 5.0, "saved_per_element": 1.0},
+    }  # fmt: skip
+
+
+def reading(directory=Path("run"), finals=True, gain=0.0):
+    searched = [row(0, "x", -1.0), row(1, "relu(x)", 0.0), row(2, "tanh(x)", 0.1), row(3, "sin(x)", 0.2), row(4, FOUND, 1.0, "random")]
+    checked = []
+    for text in (FOUND, "sin(x)", "tanh(x)", "relu(x)"):
+        for k, pair in enumerate(CONFIG.judging.final.pairs):
+            scores = {f"final:{pair}:{1000 + s}": 90.0 + s + k + gain * (text == FOUND) for s in range(2)}
+            checked.append(row(FINAL_INDEX + 5000 + len(checked), text, 0.0, "final", "final", scores))
+    return Reading(directory, CONFIG, [*searched, *checked], SCALE, searched, pick(searched, SCALE), checked if finals else [])
+
+
+def summary_of(run, **changes):
+    text = FOUND
+    fields = {
+        "search_end": 5, "pick": run.pick, "verdict": judge(run, {text: 7.0}), "novelty": {text: novelty(parse(text))},
+        "simplified": {text: Form("cos(x)", True, "simplified by sympy")}, "relative_time": {text: 7.0}, "counts": {},
+    }  # fmt: skip
+    return Summary(**(fields | changes))
+
+
+def compared(*words):
+    return [Comparison(f"b{i}", 0.0, -1.0, 1.0, word, {}, 4, 0.99) for i, word in enumerate(words)]
+
+
+def test_a_verdict_is_one_line():
+    assert conclusion(compared("not better", "worse"), 19.28) == (
+        "NOT better than any of 2 baselines on unseen pairs (b0, b1), WORSE than b1; takes 19.3 times as long as ReLU; a candidate only"
+    )
+    assert conclusion(compared("better", "better"), None) == "better than all 2 baselines on unseen pairs (b0, b1)"
+    assert conclusion(compared("better", "not better"), None) == "better than 1 of 2 baselines on unseen pairs (b0), NOT than b1; a candidate only"
+    assert conclusion([], None).startswith("none, the final check has no scores")
+
+
+def test_the_page_shows_what_was_judged_and_its_verdict():
+    run = reading()
+    text = "\n".join(page(run, summary_of(run), "", None))
+    assert f"*>>>>  {FOUND}" in text
+    assert f"equal and smaller, by sympy: {FOUND} = cos(x)" in text
+    assert "verdict: NOT better than any of 3 baselines on unseen pairs (sine, tanh, relu); takes 7.0 times as long as ReLU" in text
+    assert "functions: 1 found + 4 baselines" in text
+    assert parse(FOUND).canonical_id[:6] in text
+    better = reading(gain=5.0)
+    assert "verdict: better than all 3 baselines on unseen pairs" in "\n".join(page(better, summary_of(better), "", None))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_the_page_fits(width):
+    run = reading()
+    lines = page(run, summary_of(run), "", width)
+    assert max(map(len, lines)) <= width
+    assert any(line.startswith("*>>>>") for line in lines)
+
+
+def test_an_unfinished_run_says_so():
+    run = reading(finals=False)
+    assert not run.finished
+    assert "the run is unfinished" in verdict_line(run, None, FOUND)
+    assert "only the pick" in verdict_line(reading(), None, "sin(x)")
+    assert "NOT better" in verdict_line(reading(), None, FOUND)
+    nothing = dataclasses.replace(run, searched=run.searched[:4], pick=None)
+    assert not any("pick:" in line for line in page(nothing, None, "", None))
+
+
+def test_a_summary_that_does_not_fit_is_not_used(tmp_path):
+    run = reading(tmp_path)
+    assert stored_summary(run) == (None, "")
+
+    def stored(text):
+        (tmp_path / "summary.json").write_text(text)
+        return stored_summary(run)
+
+    fits = summary_of(run)
+    assert stored(json.dumps(dataclasses.asdict(fits))) == (fits, "")
+    earlier = dataclasses.replace(fits, search_end=3)
+    assert "of the first 3 of 5 functions" in stored(json.dumps(dataclasses.asdict(earlier)))[1]
+    other = dataclasses.replace(fits, pick=dataclasses.replace(run.pick, index=2))
+    assert "another pick" in stored(json.dumps(dataclasses.asdict(other)))[1]
+    for damaged in ("", "{", "[]", "{}", '{"pick": null}', "\x00"):
+        summary, note = stored(damaged)
+        assert summary is None
+        assert "summary.json is not what" in note
+
+
+def test_no_time_is_promised_before_the_baselines_are_done():
+    counts = {"told": 3, "asked": 4, "evaluations": 30, "final": 0, "final_told": 0}
+    study = SimpleNamespace(scale=None, replayed=0, rows=list, progress=lambda: counts)
+    stream = io.StringIO()
+    progress = Progress(stream, 80)
+    progress(study, None)
+    assert "baselines first" in stream.getvalue()
+    assert " min " not in stream.getvalue()
+    study.scale = SCALE
+    progress._printed = 0.0
+    progress(study, None)
+    counts["told"] = 5
+    progress._printed = 0.0
+    progress(study, None)
+    assert "min + final check left" in stream.getvalue()
