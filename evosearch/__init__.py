@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evosearch.compiler.module import compile
+    from evosearch.judging.tasks.plugin import data, task
     from evosearch.language.formula import parse
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compile", "parse"]
+__all__ = ["__version__", "compile", "data", "parse", "task"]
 
-_LAZY = {"compile": "evosearch.compiler.module", "parse": "evosearch.language.formula"}
+_LAZY = {
+    "compile": "evosearch.compiler.module", "data": "evosearch.judging.tasks.plugin", "parse": "evosearch.language.formula",
+    "task": "evosearch.judging.tasks.plugin",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """`evosearch.compile` and `evosearch.parse`, imported when first used, so that `evosearch --help` stays instant."""
+    """`evosearch.compile` and the others, imported when first used, so that `evosearch --help` stays instant."""
     if name not in _LAZY:
         raise AttributeError(f"module `evosearch` has no attribute `{name}`")
     import importlib

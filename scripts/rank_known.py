@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 
 from evosearch.compiler.module import compile_graph
 from evosearch.judging import proxies
-from evosearch.judging.models import build
+from evosearch.judging.architectures import build
 from evosearch.judging.objectives import direction, parse_pair
 from evosearch.judging.tasks import task
 from evosearch.judging.train import NonFinite, train

@@ -17,11 +17,25 @@ class Measure:
     variants: tuple[str, ...] = ()
 
 
+IMAGES = ("plain-cnn", "resnet", "mobilenet", "efficientnet", "convnext", "vit", "mlp")  # what takes an image `(N, C, H, W)`
+ROWS = ("mlp", "deep-mlp")  # what takes any input
+
 TASKS: dict[str, Measure] = {
-    "textures": Measure("accuracy", "%", +1, ("plain-cnn", "resnet", "mobilenet", "mlp")),
+    "textures": Measure("accuracy", "%", +1, ("plain-cnn", "resnet", "mobilenet", "mlp", "efficientnet", "convnext", "vit")),
     "photo": Measure("PSNR", "dB", +1, ("inr",), ("astronaut", "coffee", "chelsea")),
     "charlm": Measure("cross-entropy", "nats", -1, ("transformer",)),
     "digits": Measure("accuracy", "%", +1, ("mlp", "deep-mlp")),
+    "tabular": Measure("accuracy (diabetes: R2)", "%", +1, ROWS, ("cancer", "wine", "diabetes")),
+    "series": Measure("error", "spreads", -1, ("mlp",), ("coins", "horse")),
+    "ood": Measure("error", "spreads", -1, ROWS, ("poly", "harmonic", "feynman")),
+    "pinn": Measure("error of the wave function", "%", -1, ("mlp",), ("box", "harmonic")),
+    "denoise": Measure("PSNR", "dB", +1, ("dncnn", "mlp")),
+}
+
+# The places of an architecture that a layer can be searched for; those that are not here have the slot `act` alone.
+SLOTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("plain-cnn", "resnet", "mobilenet", "efficientnet", "dncnn"), ("act", "norm_act")),
+    **dict.fromkeys(("transformer", "vit"), ("act", "gate")),
 }
 
 OBJECTIVES: dict[str, tuple[str, int]] = {
@@ -34,19 +48,20 @@ OBJECTIVES: dict[str, tuple[str, int]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A task (of a variant) on an architecture (of a width): `task[.variant]/architecture[.width]`."""
+    """A task (of a variant) on an architecture (of a width and depth): `task[.variant]/architecture[.WIDTH[xDEPTH]]`."""
 
     task: str
     variant: str
     architecture: str
     width: int | None
+    depth: int | None = None
 
 
 def parse_pair(text: str) -> Pair:
     """The pair that the text names. Raises ValueError with the nearest name."""
     task_part, slash, architecture_part = text.partition("/")
     task, _, variant = task_part.partition(".")
-    architecture, _, width = architecture_part.partition(".")
+    architecture, _, size = architecture_part.partition(".")
     if not slash:
         raise ValueError(f"a pair reads task/architecture, e.g. textures/plain-cnn; received `{text[:60]}`")
     measure = TASKS.get(task)
@@ -56,9 +71,39 @@ def parse_pair(text: str) -> Pair:
         raise ValueError(f"unknown architecture `{architecture[:40]}` for {task}; {_nearest(architecture, measure.architectures)}")
     if variant and variant not in measure.variants:
         raise ValueError(f"unknown variant `{variant[:40]}` of {task}; {_nearest(variant, measure.variants or ('none',))}")
-    if width and not (width.isdigit() and 4 <= int(width) <= 4096):
-        raise ValueError(f"a width is a whole number from 4 to 4096; received `{width[:20]}` in `{text[:60]}`")
-    return Pair(task, variant, architecture, int(width) if width else None)
+    return Pair(task, variant, architecture, *_sizes(size, text))
+
+
+def _sizes(size: str, text: str) -> tuple[int | None, int | None]:
+    """Width and depth out of `WIDTH` or `WIDTHxDEPTH`; None where the text leaves it to the architecture."""
+    width, times, depth = size.partition("x")
+    if size and not (_whole(width) and 4 <= int(width) <= 4096):
+        raise ValueError(f"a width is a whole number from 4 to 4096; received `{size[:20]}` in `{text[:60]}`")
+    if times and not (_whole(depth) and 1 <= int(depth) <= 100):
+        raise ValueError(f"a depth is a whole number from 1 to 100, after the width, e.g. .24x30; received `{size[:20]}` in `{text[:60]}`")
+    return int(width) if size else None, int(depth) if times else None
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 4
+
+
+def check_slot(pair: str, slot: str) -> None:
+    """Raises ValueError if the pair's architecture has no such slot."""
+    architecture = parse_pair(pair).architecture
+    slots = SLOTS.get(architecture, ("act",))
+    if slot not in slots:
+        raise ValueError(f"{architecture} has the slots {', '.join(slots)}; received `{slot[:40]}` for `{pair}`; {_nearest(slot, slots)}")
+
+
+def register(task: str, measure: Measure) -> None:
+    """Adds a user's task to the table. Raises ValueError for a name that a pair cannot hold or that is taken by another measure."""
+    if not task.replace("-", "_").isidentifier():
+        raise ValueError(f"a task's name is letters, digits, underscores and hyphens, as in `my-data`; received `{task[:40]}`")
+    if measure.direction not in (1, -1):
+        raise ValueError(f"a task's direction is +1 (higher is better) or -1 (lower is); received {measure.direction!r} for `{task}`")
+    if TASKS.setdefault(task, measure) != measure:
+        raise ValueError(f"there is a task `{task}` already; give yours another name")
 
 
 def direction(pair: str) -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
-from evosearch.judging.models import MakeLayer, build
+from evosearch.judging.architectures import MakeLayer, build
 from evosearch.judging.objectives import parse_pair
 from evosearch.judging.tasks import Split, Task, task
+from evosearch.judging.tasks.plugin import Budget, Loop
 
 
 class NonFinite(ArithmeticError):
@@ -26,23 +29,43 @@ class Trained:
     test: Callable[[], float] = field(compare=False)
 
 
-def train(pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, device: str = "cpu") -> Trained:
+def train(pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, device: str = "cpu", slot: str = "act") -> Trained:
     """Trains the pair's network by Adam at `rate` times the task's tuned rate, with warm-up and cosine decay.
 
-    The seed fixes initial weights and batches, and touches no generator outside. Raises NonFinite.
+    `slot` says which places of the architecture `make_layer` fills, see `architectures.build`. The seed fixes initial
+    weights and batches, and touches no generator outside. Raises NonFinite.
     """
     named = parse_pair(pair)
     job = task(named.task)
+    if job.loop is not None:
+        return _own_loop(job.name, job.loop, make_layer, seed, Budget(steps, rate, device))
     data = job.load(named.variant)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every CUDA device, for good
-        model = build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs).to(device)
+    with _seeded(seed):
+        model = build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
     _fit(model, job, data.train, seed, rate * job.rates[named.architecture], steps, device)
     model.eval()
     return Trained(_score(model, job, data.validation, device), partial(_score, model, job, data.test, device))
 
 
-def _fit(model: torch.nn.Module, job: Task, split: Split, seed: int, rate: float, steps: int, device: str) -> None:
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every CUDA device, for good
+        yield
+
+
+def _own_loop(name: str, loop: Loop, make_layer: MakeLayer, seed: int, budget: Budget) -> Trained:
+    with _seeded(seed):
+        found = loop(make_layer, seed, budget)
+
+    def test() -> float:
+        score = found["test"]
+        return _finite(name, float(score() if callable(score) else score))
+
+    return Trained(_finite(name, float(found["validation"])), test)
+
+
+def _fit(model: nn.Module, job: Task, split: Split, seed: int, rate: float, steps: int, device: str) -> None:
     inputs, targets = split
     generator = torch.Generator().manual_seed(seed + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
@@ -52,7 +75,7 @@ def _fit(model: torch.nn.Module, job: Task, split: Split, seed: int, rate: float
         for group in optimizer.param_groups:
             group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
         batch = torch.randint(len(inputs), (job.batch_size,), generator=generator)
-        loss = job.loss(model(inputs[batch].to(device)), targets[batch].to(device))
+        loss = _loss(model, job, inputs[batch].to(device), targets[batch].to(device))
         if not math.isfinite(loss.item()):
             raise NonFinite(f"the loss of {job.name} at step {step} is {loss.item()}")
         optimizer.zero_grad(set_to_none=True)
@@ -60,11 +83,18 @@ def _fit(model: torch.nn.Module, job: Task, split: Split, seed: int, rate: float
         optimizer.step()
 
 
+def _loss(model: nn.Module, job: Task, inputs: Tensor, targets: Tensor) -> Tensor:
+    return job.loss(model(inputs), targets) if job.objective is None else job.objective(model, inputs, targets)
+
+
 @torch.no_grad()
-def _score(model: torch.nn.Module, job: Task, split: Split, device: str) -> float:
+def _score(model: nn.Module, job: Task, split: Split, device: str) -> float:
     output = torch.cat([model(part.to(device)).cpu() for part in split[0].split(1024)])  # type: ignore[no-untyped-call]
-    score = job.score(output, split[1])
     # accuracy and a clipped PSNR are finite even for a network that answers NaN or infinity
-    if not (math.isfinite(score) and torch.isfinite(output).all()):
-        raise NonFinite(f"the score of {job.name} is {score}")
+    return _finite(job.name, job.score(output, split[1]) if torch.isfinite(output).all() else math.nan)
+
+
+def _finite(name: str, score: float) -> float:
+    if not math.isfinite(score):
+        raise NonFinite(f"the score of {name} is {score}")
     return score

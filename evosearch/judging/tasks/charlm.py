@@ -39,6 +39,7 @@ def loss(output: Tensor, target: Tensor) -> Tensor:
 
 TASK = Task(
     name="charlm",
+    what="the next character of the Python documentation topics (standard library)",
     license="CPython's pydoc_data.topics: PSF",
     load=load,
     loss=loss,

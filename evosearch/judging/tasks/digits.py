@@ -25,6 +25,7 @@ def load(variant: str = "") -> Data:
 
 TASK = Task(
     name="digits",
+    what="8x8 handwritten digits (scikit-learn)",
     license="UCI optical digits, by way of scikit-learn: CC BY 4.0",
     load=load,
     loss=F.cross_entropy,

@@ -42,6 +42,7 @@ def psnr(output: Tensor, target: Tensor) -> float:
 
 TASK = Task(
     name="photo",
+    what="colors of a photograph (scikit-image) from coordinates",
     license="scikit-image astronaut (NASA, public domain), coffee and chelsea (CC0)",
     load=load,
     loss=F.mse_loss,

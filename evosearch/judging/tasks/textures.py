@@ -37,10 +37,11 @@ def _patches(images: list[Tensor], first: int, last: int, stride: int) -> Split:
 
 TASK = Task(
     name="textures",
+    what="photographs of brick, grass and gravel (scikit-image)",
     license="scikit-image brick, grass, gravel: CC0",
     load=load,
     loss=F.cross_entropy,
     score=accuracy,
     batch_size=32,
-    rates={"plain-cnn": 2e-2, "resnet": 2e-2, "mobilenet": 3e-2, "mlp": 5e-3},
+    rates={"plain-cnn": 2e-2, "resnet": 2e-2, "mobilenet": 3e-2, "mlp": 5e-3, "efficientnet": 1e-2, "convnext": 1e-2, "vit": 5e-3},
 )
