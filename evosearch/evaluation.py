@@ -1,0 +1,155 @@
+"""One formula at a time: trained against known ones on fresh seeds, compared by paired differences. What `evosearch evaluate` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from evosearch.execution import make_executor
+from evosearch.job import Job, Result
+from evosearch.judging.baselines import baseline
+from evosearch.judging.evaluate import Plan, Stage
+from evosearch.judging.objectives import TASKS, direction, parse_pair, unit
+from evosearch.language.formula import FormulaError, parse
+from evosearch.plugin import PlugIn
+from evosearch.search.verdict import Comparison, compare, half_width
+
+ENTRY = "evosearch.judging.evaluate:worker"
+RATES = (1 / 3, 1.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Test scores of one contestant on one pair, a seed each, with the half-width of the mean's 95 % interval."""
+
+    name: str
+    pair: str
+    scores: tuple[float, ...]
+    mean: float
+    half: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, the comparisons of the formula with every other contestant, and who failed with which reason."""
+
+    formula: str
+    measured: tuple[Measured, ...]
+    comparisons: tuple[Comparison, ...]
+    failed: Mapping[str, str]
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for JSON: scores in each pair's unit, differences in spreads, verdicts in words."""
+        return {
+            "formula": self.formula, "measured": [asdict(m) | {"unit": unit(m.pair)} for m in self.measured],
+            "comparisons": [asdict(c) for c in self.comparisons], "failed": dict(self.failed),
+        }  # fmt: skip
+
+
+def pairs_of(tasks: Sequence[str], architecture: str | None = None) -> tuple[str, ...]:
+    """`photo` as `photo/inr`: each task on its first architecture, or on the one named. Raises ValueError."""
+    found: dict[str, None] = {}
+    for task in tasks:
+        name = task.partition(".")[0]
+        if "/" in task or name not in TASKS:
+            parse_pair(task if "/" in task else f"{task}/")
+            found.setdefault(task)
+        else:
+            pair = f"{task}/{architecture or TASKS[name].architectures[0]}"
+            parse_pair(pair)
+            found.setdefault(pair)
+    return tuple(found)
+
+
+def names_of(texts: Sequence[str]) -> list[str]:
+    """`relu,max(x, 0)` as `relu` and `max(x, 0)`: commas separate outside of parentheses, and not after a `where`."""
+    found: list[str] = []
+    for text in texts:
+        head, where, tail = text.partition(" where ")
+        depth, parts = 0, [""]
+        for letter in head:
+            depth += (letter == "(") - (letter == ")")
+            parts = [*parts, ""] if letter == "," and not depth else [*parts[:-1], parts[-1] + letter]
+        found += [*parts[:-1], parts[-1] + where + tail]
+    return [name.strip() for name in found]
+
+
+def formula_of(text: str) -> str:
+    """A formula as it is, or the formula of the baseline or known layer of that name. Raises ValueError."""
+    try:
+        return str(parse(text))
+    except FormulaError:
+        if text.isidentifier():
+            return str(parse(baseline(text) if text not in ("x", "y") else text))
+        raise
+
+
+def evaluate_formula(
+    text: str, against: Sequence[str], pairs: Sequence[str], *, seeds: int = 5, steps: int = 200, executor: str = "local",
+    workers: int | None = None, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None,
+    plugins: Sequence[PlugIn] = (),
+) -> Evaluation:  # fmt: skip
+    """Trains the formula and every one of `against` on each pair and compares them.
+
+    Everyone gets three learning rates on the first seed and trains at the best of them (chosen on validation) on all `seeds`; the
+    test split is scored once a seed. The interval of a comparison is corrected for the number of contestants.
+    """
+    if seeds < 2:
+        raise ValueError(f"an interval needs at least 2 seeds; received {seeds}")
+    formula = formula_of(text)
+    names = {formula_of(name): name for name in against}
+    names.pop(formula, None)
+    if not names:
+        raise ValueError("--against needs at least one function that is not the formula itself, e.g. relu,gelu")
+    stage = Stage(tuple(pairs), steps, RATES, seeds)
+    plan = Plan(stage, stage, stage, device, tuple(plugins))
+    contestants = [formula, *names]
+    jobs = [Job(i, c, 1000, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]
+    results = _run(jobs, plan, executor, workers or min(os.cpu_count() or 1, len(jobs)), on_progress)
+    rows = [asdict(result) for result in results]
+    directions = {pair: direction(pair) for pair in pairs}
+    shown = {formula: text, **names}
+    measured = tuple(m for c in contestants for pair in pairs if (m := _measured(shown[c], pair, rows, c)) is not None)
+    failed = {f"{shown[r.candidate]} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"}
+    return Evaluation(formula, measured, tuple(compare(rows, formula, shown, directions, tried=1)), failed)
+
+
+def _run(
+    jobs: Sequence[Job], plan: Plan, executor: str, workers: int, on_progress: Callable[[int, int], None] | None
+) -> list[Result]:
+    waiting, results = list(jobs), []
+    with make_executor(executor, ENTRY, plan.to_text(), workers=workers, time_limit=3600.0, memory_limit_gb=8.0) as running:
+        while waiting or running.in_flight:
+            for _ in range(min(running.free_slots(), len(waiting))):
+                running.submit(waiting.pop(0))
+            results += running.poll(0.5)
+            if on_progress:
+                on_progress(len(results), len(jobs))
+    return sorted(results, key=lambda result: result.index)
+
+
+def _measured(name: str, pair: str, rows: Sequence[Mapping[str, Any]], candidate: str) -> Measured | None:
+    scores = tuple(
+        score for row in rows if row["candidate"] == candidate and row["status"] == "ok"
+        for key, score in row["scores"].items() if key.startswith(f"final:{pair}:")
+    )  # fmt: skip
+    if not scores:
+        return None
+    return Measured(name, pair, scores, fmean(scores), half_width(scores, 0.95) if len(scores) > 1 and stdev(scores) > 0 else 0.0)
+
+
+def table_of(found: Evaluation) -> list[str]:
+    """The scores and the verdict as lines of text."""
+    lines = [f"{'function':<28} {'pair':<26} {'mean':>9} {'95 %':>8}  unit"]
+    for m in found.measured:
+        lines.append(f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}  {unit(m.pair)}")
+    for c in found.comparisons:
+        gaps = ", ".join(f"{pair} {gap:+.3g} {unit(pair)}" for pair, gap in c.per_pair.items())
+        lines.append(f"{c.verdict} than {c.against}: {c.difference:+.2f} spreads [{c.low:+.2f}, {c.high:+.2f}] at {100 * c.level:.1f} %; {gaps}")
+    lines += [f"failed: {who}: {why}" for who, why in found.failed.items()]
+    return lines
+
+
