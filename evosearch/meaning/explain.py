@@ -12,6 +12,7 @@ from evosearch.meaning.shape import Shape, Tail
 from evosearch.meaning.symbolic import latex, simplify
 
 Lines = list[tuple[str, str]]
+_PLAIN_TAILS = {"undefined": "not a number", "undetermined": "not determined"}
 _KINKS = {"curvature": "f'' jumps", "higher": "beyond f''"}
 
 
@@ -65,35 +66,55 @@ def _novelty(found: Novelty) -> Lines:
 
 
 def _shape(s: Shape) -> Lines:
-    bounds = [text for end, text in ((s.infimum, "below"), (s.supremum, "above")) if math.isinf(end)]
-    unbounded = f"  (unbounded {' and '.join(bounds)})" if bounds else ""
-    span = "nowhere a number" if math.isnan(s.infimum) else f"{_number(s.infimum)} to {_number(s.supremum)}{unbounded}"
-    kinks = _some([f"{_number(k.x)} ({_KINKS.get(k.kind, k.kind)})" for k in sorted(s.kinks, key=lambda k: abs(k.x))])
+    more = "  (on [-30, 30])"
+    kinks = _some([f"{_value(k.x)} ({_KINKS.get(k.kind, k.kind)})" for k in sorted(s.kinks, key=lambda k: abs(k.x))])
+    zeros = _some([_interval(*zero) for zero in sorted(s.zeros, key=_distance)]) if s.zeros else "none in [-30, 30]"
+    jumps = "  (a jump across 0 is not counted)" if s.infimum < 0 < s.supremum and any(k.kind == "jump" for k in s.kinks) else ""
+    none = "none in [-30, 30]" if s.more_kinks else "none, it is smooth"
+    unknown = [name for name, t in (("left", s.left), ("right", s.right)) if t.kind == "undetermined"]
+    saturates = [" and ".join(s.saturates)] * bool(s.saturates) + [f"not determined on the {' and '.join(unknown)}"] * bool(unknown)
     lines = [
-        ("kinks", f"x = {kinks}" if s.kinks else "none, it is smooth"),
-        ("range", span),
+        ("kinks", f"x = {kinks}{more * s.more_kinks}" if s.kinks else none),
+        ("range", _range(s)),
         ("at -inf", _tail(s.left)),
         ("at +inf", _tail(s.right)),
         ("monotonic", s.monotonic),
         ("parity", s.parity),
-        ("zeros", _some([_interval(*zero) for zero in sorted(s.zeros, key=_distance)]) if s.zeros else "none in [-30, 30]"),
+        ("zeros", zeros + more * (s.more_zeros and bool(s.zeros)) + jumps),
         ("Lipschitz", _lipschitz(s)),
-        ("saturates", " and ".join(s.saturates) or "no"),
+        ("saturates", "; ".join(saturates) or "no"),
     ]
     if s.nonfinite:
         lines.append(("not finite", "in float64 for " + _some([_interval(*bad) for bad in s.nonfinite])))
     return lines
 
 
+def _range(s: Shape) -> str:
+    if s.nonfinite == ((-math.inf, math.inf),):
+        return "nowhere a number"
+    if math.isnan(s.infimum) or math.isnan(s.supremum) or any(s.approximate):
+        ends = [_end(end, about) for end, about in zip((s.infimum, s.supremum), s.approximate, strict=True)]
+        proven = f"  (within {_value(s.outer[0])} to {_value(s.outer[1])})" if math.isfinite(s.outer[1] - s.outer[0]) else ""
+        return f"from {ends[0]} to {ends[1]}{proven}"
+    bounds = [text for end, text in ((s.infimum, "below"), (s.supremum, "above")) if math.isinf(end)]
+    return f"{_value(s.infimum)} to {_value(s.supremum)}" + (f"  (unbounded {' and '.join(bounds)})" if bounds else "")
+
+
+def _end(end: float, about: bool) -> str:
+    return "not determined" if math.isnan(end) else f"{_value(end)} or beyond" if about else _value(end)
+
+
 def _tail(tail: Tail) -> str:
     if tail.kind == "line":
-        return f"y -> {_number(tail.intercept)}" if tail.slope == 0 else f"y = {_line(tail.slope, tail.intercept)}"
+        return f"y -> {_value(tail.intercept)}" if tail.slope == 0 else f"y = {_line(tail.slope, tail.intercept)}"
     if tail.kind == "oscillation":
         if math.isinf(tail.high):
-            return f"oscillates, amplitude grows as |x|^{_number(tail.power)}"
-        return f"oscillates between {_line(tail.slope, tail.low)} and {_line(tail.slope, tail.high)}"
-    if tail.kind == "undefined":
-        return "not a number"
+            return "oscillates, amplitude grows" + (f" as |x|^{_number(tail.power)}" if tail.power else ", more slowly than a power of |x|")
+        return f"oscillates between {'about ' * (not tail.settled)}{_line(tail.slope, tail.low)} and {_line(tail.slope, tail.high)}"
+    if tail.kind in _PLAIN_TAILS:
+        return _PLAIN_TAILS[tail.kind]
+    if tail.kind == "unbounded":
+        return "grows without bound" if tail.sign > 0 else "falls without bound"
     about = "" if (2 * tail.power).is_integer() else "about "  # x log x has no power of its own
     growth = {"power": f"{about}|x|^{_number(tail.power)}", "logarithm": "log |x|", "exponential": "an exponential"}[tail.kind]
     return f"{'grows' if tail.sign > 0 else 'falls'} as {growth}"
@@ -101,21 +122,27 @@ def _tail(tail: Tail) -> str:
 
 def _line(slope: float, intercept: float) -> str:
     if slope == 0:
-        return _number(intercept)
+        return _value(intercept)
     shift = round(intercept, 4)
     return f"{'' if slope == 1 else '-' if slope == -1 else _number(slope) + ' '}x" + (f" {'+' if shift > 0 else '-'} {_number(abs(shift))}" if shift else "")
 
 
 def _lipschitz(s: Shape) -> str:
     if math.isinf(s.lipschitz):
-        broken = [k for k in s.kinks if k.kind in ("jump", "cusp", "pole")]
+        broken = sorted((k for k in s.kinks if k.kind in ("jump", "cusp", "pole")), key=lambda k: abs(k.x))
         return f"unbounded, {broken[0].kind} at x = {_number(broken[0].x)}" if broken else "unbounded"
+    if math.isnan(s.lipschitz):
+        return "not determined"
     where = "approached far out" if s.lipschitz_at is None else f"at {_interval(*s.lipschitz_at)}"
-    return f"|f'| <= {_number(s.lipschitz)}, {where}"
+    return f"|f'| <= {_value(s.lipschitz)}, {where}"
 
 
 def _signal(m: Moments, edge: EdgeOfChaos | None, fixed: FixedPoint | None) -> Lines:
-    lines = [("moments", f"E f = {_number(m.mean)}, E f^2 = {_number(m.square)}, E f'^2 = {_number(m.slope_square)}  for x ~ N(0, 1)")]
+    missing = "undefined" if m.determined else "not determined"
+    mean, square, slope_square = (_number(v).replace("undefined", missing) for v in (m.mean, m.square, m.slope_square))
+    lines = [("moments", f"E f = {mean}, E f^2 = {square}, E f'^2 = {slope_square}  for x ~ N(0, 1)")]
+    if not m.determined:
+        return [*lines, ("gain", "not determined"), ("criticality", "not determined"), ("fixed point", "not determined")]
     forward = f"{_number(m.gain)} forward (its square {_number(m.gain_squared)})" if 0 < m.gain < math.inf else "none forward"
     backward = f"{_number(m.backward_gain)} backward" if 0 < m.backward_gain < math.inf else "none backward"
     lines.append(("gain", f"{forward}, {backward}"))
@@ -168,9 +195,14 @@ def _number(value: float) -> str:
     return f"{0.0 if abs(value) < 1e-10 else value + 0.0:.6g}"
 
 
+def _value(value: float) -> str:
+    """Six significant digits, also of a function that is tiny everywhere."""
+    return _number(value) if abs(value) > 1e-9 or value == 0 or not math.isfinite(value) else f"{value:.6g}"
+
+
 def _interval(low: float, high: float) -> str:
     if low == high:
-        return f"x = {_number(low)}"
+        return f"x = {_value(low)}"
     if math.isinf(low):
         return "all x" if math.isinf(high) else f"x <= {_number(high)}"
     return f"x >= {_number(low)}" if math.isinf(high) else f"{_number(low)} <= x <= {_number(high)}"
@@ -184,5 +216,5 @@ def _distance(interval: tuple[float, float]) -> float:
 
 def _some(texts: list[str], most: int = 4) -> str:
     """The first few, and how many there are."""
-    more = f" ... {len(texts)} in [-30, 30]" if len(texts) > most else ""
+    more = f" ... {'at least ' * (len(texts) > 200)}{len(texts)} in [-30, 30]" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more

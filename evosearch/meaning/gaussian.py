@@ -16,28 +16,31 @@ from functools import lru_cache
 import numpy as np
 
 from evosearch.language.graph import Graph
+from evosearch.meaning.curve import Curve, curve
 from evosearch.meaning.numeric import Array
-from evosearch.meaning.shape import Curve, curve
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
-_SCAN: Array = np.linspace(-38.0, 38.0, 305) + math.pi / 1000  # in standard deviations; further out the density underflows
+_SCAN: Array = np.linspace(-54.0, 54.0, 433) + math.pi / 1000  # in standard deviations; further out the density's root underflows
 _TOLERANCE = 1e-10
 _OPEN, _UNDEFINED = 0.0, math.nan
+_SETTLED = 1e-7  # what panels that did not converge may leave
 _VARIANCES: Array = np.geomspace(1e-3, 1e3, 24)  # 1 is not among them: SELU's fixed point lies between two
 
 
 @dataclass(frozen=True)
 class Moments:
-    """E f, E f^2, E f'^2; infinite where the integral diverges (or leaves float64), NaN where it is not defined: the function
-    is not a number, or the mean is inf - inf."""
+    """E f, E f^2, E f'^2; infinite where the integral diverges (or leaves float64), NaN where it is not defined (the function
+    is not a number, or the mean is inf - inf) or not `determined`: quadrature does not settle."""
 
     mean: float
     square: float
     slope_square: float
+    determined: bool = True
 
     @property
     def variance(self) -> float:
-        return max(0.0, self.square - self.mean**2) if math.isfinite(self.square) else self.square
+        spread = self.square - self.mean**2
+        return self.square if not math.isfinite(self.square) else spread if math.isnan(spread) else max(0.0, spread)
 
     @property
     def gain_squared(self) -> float:
@@ -82,51 +85,97 @@ def moments(graph: Graph, variance: float = 1.0, mean: float = 0.0) -> Moments:
     """E f, E f^2, E f'^2 of an elementwise graph of `x` under N(mean, variance), to 1e-6 of max(1, |value|)."""
     c, deviation = curve(graph), math.sqrt(variance)
     with np.errstate(all="ignore"):
-        reach, fixed = _survey(c, mean, deviation)
+        reach, fixed, determined = _survey(c, mean, deviation)
         wanted = fixed == _OPEN
-        if reach == 0:  # nothing to integrate, or the zero function
-            return Moments(*fixed.tolist())
+        if reach == 0 or not wanted.any():  # nothing to integrate, or the zero function
+            return _moments(fixed, determined)
 
         def integrand(z: Array) -> Array:
+            """The three integrands, and the density where the function is not a number."""
             value, slope = c.both(mean + deviation * z)
-            rows = np.stack([value, value * value, slope * slope]) * (np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
-            rows[~wanted] = 0.0
+            root = np.exp(-0.25 * z * z) * (2 * math.pi) ** -0.25
+            lost = np.isnan(value)
+            rows = np.stack([value * root * root, np.square(value * root), np.square(slope * root), root * root * lost])
+            rows[:3][~wanted] = 0.0
             return np.where(np.isnan(rows), 0.0, rows)
 
         kinks = (np.array(c.kinks) - mean) / deviation
         kinks = np.sort(kinks[np.abs(kinks) < reach])
         gaps = 1e-9 * np.maximum(np.abs(kinks), 1e-9)  # the neighborhoods that are integrated as a power of the distance
-        near = np.where(wanted, _near_kinks(integrand, kinks, gaps), fixed)
-        wanted &= np.isfinite(near)
-        total = near + _panels(integrand, kinks, gaps, reach) if wanted.any() else near
-    return Moments(*total.tolist())
+        near = np.append(fixed, 0.0) + np.where(np.append(wanted, True), _near_kinks(integrand, kinks, gaps), 0.0)
+        wanted &= np.isfinite(near[:3])
+        narrow = [((place - mean) / deviation, width / deviation) for place, width in c.landmarks]
+        total, left = _panels(integrand, kinks, gaps, reach, narrow) if wanted.any() else (np.zeros(4), np.zeros(4))
+        total = near + total
+        unsettled = wanted & ~(left[:3] <= _SETTLED * np.maximum(1.0, np.abs(total[:3])))
+        total[:3][unsettled] = math.nan
+        if total[3] > 1e-9:
+            return Moments(_UNDEFINED, _UNDEFINED, _UNDEFINED)
+    return _moments(total, determined and not unsettled.any())
 
 
-def _survey(c: Curve, mean: float, deviation: float) -> tuple[float, Array]:
-    """How many standard deviations matter, and for each row `_OPEN`, or the infinity (or `_UNDEFINED`) that needs no integration."""
-    value, slope = c.both(mean + deviation * _SCAN)
-    mass = np.exp(-0.5 * _SCAN**2) * 0.1
-    if mass[np.isnan(value)].sum() > 1e-9:
-        return 0.0, np.full(3, _UNDEFINED)
+def _moments(values: Array, determined: bool) -> Moments:
+    return Moments(float(values[0]), float(values[1]), float(values[2]), bool(determined))
+
+
+def _survey(c: Curve, mean: float, deviation: float) -> tuple[float, Array, bool]:
+    """How many standard deviations matter; for each row `_OPEN`, or the infinity (or NaN) that needs no integration; and whether
+    no NaN is for want of an answer."""
+    scan = np.union1d(_SCAN, (c.marks - mean) / deviation) if c.marks.size else _SCAN
+    scan = scan[np.abs(scan) <= _SCAN[-1]]
+    value, slope = c.both(mean + deviation * scan)
+    regular = ~np.isin(scan, (np.array(c.kinks) - mean) / deviation)
+    if (np.exp(-0.5 * scan**2) * 0.4 * np.gradient(scan))[np.isnan(value) & regular].sum() > 1e-9:
+        return 0.0, np.full(3, _UNDEFINED), True
     size = np.log(np.abs(np.stack([value, np.where(np.isnan(slope), 0.0, slope)])))
-    rows = np.where(np.isnan(size), -np.inf, size)[[0, 0, 1]] * np.array([[1], [2], [2]]) - 0.5 * _SCAN**2
-    fixed = np.full(3, _OPEN)
-    reach = 0.0
-    for i, row in enumerate(rows):
-        at = int(np.argmax(row))
-        top = row[at]
-        if top == np.inf or (top > -np.inf and row[[0, -1]].max() > top - 25):
-            both = i == 0 and row[[0, -1]].min() > top - 25 and value[0] * value[-1] < 0
-            fixed[i] = math.nan if both else math.copysign(math.inf, value[at]) if i == 0 else math.inf
-        elif top > -np.inf:
-            reach = max(reach, float(np.abs(_SCAN[row > top - 40]).max()) + 0.25)
-    return reach, fixed
+    rows = np.where(np.isnan(size), -np.inf, size)[[0, 0, 1]] * np.array([[1], [2], [2]]) - 0.5 * scan**2
+    fixed, reach, determined = np.array(_singular(c)), 0.0, True
+    for i, row in enumerate(rows[:, regular]):
+        ends = [_end(row), _end(row[::-1])]
+        if fixed[i] != _OPEN:
+            continue
+        if "diverges" in ends:
+            signs = np.sign(value[regular])[[0, -1]] * [e == "diverges" for e in ends]
+            fixed[i] = math.inf if i else math.nan if signs.min() < 0 < signs.max() else math.copysign(math.inf, signs.sum())
+        elif "open" in ends:
+            fixed[i], determined = math.nan, False
+        elif (row == np.inf)[np.argmin(row == np.inf) : row.size - int(np.argmin(row[::-1] == np.inf))].any():  # leaves float64 in the middle
+            fixed[i] = math.copysign(math.inf, value[regular][np.argmax(row)]) if i == 0 else math.inf
+        elif (top := row[row < np.inf].max()) > -np.inf:
+            reach = max(reach, float(np.abs(scan[regular][(row > top - 40) & (row < np.inf)]).max()) + 0.25)
+    return min(reach, float(_SCAN[-1])), fixed, determined
+
+
+def _end(row: Array) -> str:
+    """What the logarithm of an integrand does at its first end: `falls` far enough, `diverges`, or `open`: where float64 ends
+    it neither rises by much nor has it fallen."""
+    start = int(np.argmin(row == np.inf))  # beyond it the function leaves float64
+    top = row[start:][row[start:] < np.inf].max(initial=-np.inf)
+    if start >= row.size - 5 or row[start] <= top - 36:
+        return "falls"
+    return "diverges" if row[start] > row[start + 4] + 0.3 else "open"  # four steps are one standard deviation
+
+
+@lru_cache(maxsize=256)
+def _singular(c: Curve) -> tuple[float, float, float]:
+    """What the kinks make of the three integrals whatever the variance: a pole of f as strong as d^-1/2 makes E f^2 infinite."""
+    if not c.kinks:
+        return _OPEN, _OPEN, _OPEN
+    k = np.array(c.kinks)[:, None]
+    near = np.where(k == 0, 1e-8, np.maximum(1.0, np.abs(k)))  # at 0 floats are dense
+    both = np.stack(c.both(k + np.array([-1e-5, -1e-6, -1e-7, 1e-7, 1e-6, 1e-5]) * near))
+    size = np.log10(np.abs(both))
+    sides = np.stack([size[..., :3], size[..., :2:-1]], -2)
+    power = np.where(np.isfinite(sides[..., :2] - sides[..., 1:]), sides[..., :2] - sides[..., 1:], 0.0).max(-1)  # of the distance
+    strong = both[0][:, [2, 3]][power[0] <= -0.999]
+    mean = _OPEN if not strong.size else math.nan if strong.min() < 0 < strong.max() else math.copysign(math.inf, strong[0])
+    return mean, math.inf if (power[0] <= -0.499).any() else _OPEN, math.inf if (power[1] <= -0.499).any() else _OPEN
 
 
 def _near_kinks(integrand: Callable[[Array], Array], kinks: Array, gaps: Array) -> Array:
     """The integral within the gaps of the kinks, taking the integrand as c d^p of the distance d; infinite where p <= -1, NaN where
     that is inf - inf, as at the pole of 1 / x."""
-    total = np.zeros(3)
+    total = np.zeros(4)
     for side in (-1.0, 1.0):
         outer, inner = integrand(kinks + side * gaps), integrand(kinks + side * gaps / 10)
         power = np.log10(np.abs(outer / inner))
@@ -137,20 +186,29 @@ def _near_kinks(integrand: Callable[[Array], Array], kinks: Array, gaps: Array) 
     return total
 
 
-def _panels(integrand: Callable[[Array], Array], kinks: Array, gaps: Array, reach: float) -> Array:
-    """The integral over [-reach, reach] without the kinks' gaps, near them in panels of growing width; a panel is halved until
-    its halves agree with it."""
+def _edges(kinks: Array, gaps: Array, reach: float, narrow: list[tuple[float, float]]) -> Array:
+    """Panels' ends: near kinks and narrow places their widths grow."""
     steps = 10.0 ** np.arange(0, 17 if 0 < kinks.size <= 8 else 1)
     graded = gaps[:, None] * steps
     graded = np.where(graded < 0.3, graded, gaps[:, None])
     sides = np.concatenate([(kinks[:, None] - graded).ravel(), (kinks[:, None] + graded).ravel()])
     grid = np.linspace(-reach, reach, 4 * math.ceil(reach) + 1)
-    edges = np.unique(np.clip(np.concatenate([grid, sides]), -reach, reach))
+    places = np.array(narrow).reshape(-1, 2, 1)
+    around = places[:, 0] + places[:, 1] * np.array([-40.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0, 10.0, 40.0])
+    return np.unique(np.clip(np.concatenate([grid, sides, around.ravel()]), -reach, reach))
+
+
+def _panels(
+    integrand: Callable[[Array], Array], kinks: Array, gaps: Array, reach: float, narrow: list[tuple[float, float]]
+) -> tuple[Array, Array]:
+    """The integral over [-reach, reach] without the kinks' gaps, and what may be wrong with it; a panel is halved until its halves
+    agree with it."""
+    edges = _edges(kinks, gaps, reach, narrow)
     low, high = edges[:-1], edges[1:]
     inside = (np.abs(0.5 * (low + high)[:, None] - kinks) < 0.99 * gaps).any(1)
     low, high = low[~inside], high[~inside]
     coarse = _gauss(integrand, low, high)
-    total, scale = np.zeros(3), 1 + np.abs(coarse.sum(1))
+    total, scale = np.zeros(4), 1 + np.abs(coarse.sum(1))
     for _ in range(30):
         middle = 0.5 * (low + high)
         low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
@@ -158,18 +216,22 @@ def _panels(integrand: Callable[[Array], Array], kinks: Array, gaps: Array, reac
         both = fine[:, : middle.size] + fine[:, middle.size :]
         open_ = (np.abs(both - coarse) > _TOLERANCE * scale[:, None]).any(0)
         total = total + both[:, ~open_].sum(1)
-        if not open_.any() or open_.sum() > 4000:
-            return np.asarray(total + both[:, open_].sum(1))
+        if not open_.any():
+            return total, np.zeros(4)
+        if open_.sum() > 4000:
+            break
         open_ = np.concatenate([open_, open_])
         low, high, coarse = low[open_], high[open_], fine[:, open_]
-    return np.asarray(total + coarse.sum(1))
+    else:
+        return np.asarray(total + coarse.sum(1)), np.abs(coarse).sum(1)
+    return np.asarray(total + both[:, open_].sum(1)), np.abs(both - coarse)[:, open_].sum(1)
 
 
 def _gauss(integrand: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    """Gauss-Legendre on every panel at once: `(3, panels)`."""
+    """Gauss-Legendre on every panel at once: `(4, panels)`."""
     half = 0.5 * (high - low)
     z = 0.5 * (high + low)[:, None] + half[:, None] * _NODES
-    rows = integrand(z.ravel()).reshape(3, low.size, _NODES.size)
+    rows = integrand(z.ravel()).reshape(4, low.size, _NODES.size)
     return np.asarray((rows @ _WEIGHTS) * half)
 
 
