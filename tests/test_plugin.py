@@ -27,6 +27,12 @@ FAULTS = {
     ("derivative", ("foo(a)",)): "the derivative column is a formula over a, f",
     ("derivative", ()): "one formula an input; received 0 for 1",
     ("arity", 3): "takes 1 or 2 inputs",
+    ("arity", "1"): "takes 1 or 2 inputs",
+    ("torch", "{a"): "braces that do not match",
+    ("torch", None): "the torch column is text",
+    ("latex", "{a} {c}"): "the latex column must use {a} and nothing else",
+    ("derivative", "cos(a)"): "the derivative column is a tuple of texts",
+    ("commutative", True): "commutative is for operators of two inputs",
     ("cost", 0): "whole number >= 1",
 }
 
@@ -93,6 +99,8 @@ def test_a_plug_in_joins_the_language(tmp_path):
     ("rows", "sentence"),
     [("1", "OPERATORS must be a list"), ("1 / 0", "does not run: ZeroDivisionError"), (f"Operator(*{SOUND}), Operator(*{SOUND[:-2]}8))", "(taken)"),
      (SOUND.replace("swirl", "tanh").join(("Operator(*", ")")), "needs a lower-case name of its own"),
+     (SOUND.replace("swirl", "if").join(("Operator(*", ")")), "needs a lower-case name of its own"),
+     (SOUND.replace('"swirl"', "None").join(("Operator(*", ")")), "needs a lower-case name of its own"),
      (SOUND.replace("swirl", "Swirl").join(("Operator(*", ")")), "needs a lower-case name of its own")],
 )  # fmt: skip
 def test_a_bad_plug_in_is_refused(tmp_path, rows, sentence):
@@ -134,3 +142,9 @@ def test_a_plug_in_that_adds_nothing_is_refused(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "empty.py adds nothing" in done.stderr
+
+
+def test_a_row_that_wrongly_says_commutative(row):
+    columns = {"arity": 2, "torch": "{a} - {b}", "numpy": "a - b", "sympy": "a + -1 * b", "derivative": ("1", "-1")}
+    assert "commutative: f(a, b) and f(b, a) differ" in probe(row(**columns, commutative=True))
+    assert probe(row(**columns, name="minus2")) is None

@@ -13,21 +13,15 @@ Lean backward. The gradient graph (meaning.derive) is emitted beside the value; 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from evosearch.compiler.statements import function
 from evosearch.compiler.template import HELPERS, Moment, Pieces, fill
 from evosearch.compiler.tidy import tidy
 from evosearch.language.graph import Axes, Graph, Parameter, constant, depends_on, make, parameter, parameters, statistic, variable, walk
+from evosearch.language.operators import OPERATORS
 from evosearch.meaning.derive import gradients
-
-
-def with_affine(graph: Graph) -> Graph:
-    """`weight * graph + bias`, one value a channel, as normalization layers end."""
-    if graph.op == "surrogate":
-        return make("surrogate", *(with_affine(part) for part in graph.args))
-    scaled = make("mul", parameter("weight", "channel", 1.0), graph)
-    return make("add", scaled, parameter("bias", "channel", 0.0))
 
 
 def decompose(graph: Graph) -> Graph:
@@ -118,8 +112,13 @@ def _pieces(graph: Graph, name: str, unbiased: bool) -> Pieces:
     return Pieces(
         graph=graph, name=name, inputs=inputs, params=params, forward=forward, backward=backward, functions=functions, layout=layout,
         surrogate=value is not slope, unbiased=unbiased, helpers=[text for key, text in HELPERS.items() if any(f"{key}(" in f for f in functions)],
-        lean=sum(1 for n in walk(slope) if n.args) > 1 or value is not slope,
+        lean=value is not slope or len(operations := [n for n in walk(slope) if n.args]) > 1 or not all(map(_is_one_call, operations)),
     )  # fmt: skip
+
+
+def _is_one_call(node: Graph) -> bool:
+    """Whether torch has the operator as one function, whose own backward is as lean as ours."""
+    return isinstance(node.value, Axes) or re.fullmatch(r"-?[\w.]*\(?\{a\}( [-+*/] \{b\}|, [^{}]*|, \{b\})?\)?", OPERATORS[node.op].torch) is not None
 
 
 def _gradient_functions(

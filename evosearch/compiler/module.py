@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import nn
 
-from evosearch.compiler.emit import emit, with_affine
+from evosearch.compiler.emit import emit
 from evosearch.language.formula import parse
-from evosearch.language.graph import Graph, variable
+from evosearch.language.graph import Graph, variable, with_affine, without_affine
 from evosearch.language.library import library
 
 
@@ -79,7 +79,8 @@ def without_activation(graph: Graph) -> Graph:
     for layer in library().values():
         if layer.without_activation and layer.graph is graph:
             return parse(layer.without_activation)
-    return variable("x")
+    inner = without_affine(graph)
+    return variable("x") if inner is None else with_affine(without_activation(inner))
 
 
 def load(source: str) -> ModuleType:

@@ -41,6 +41,11 @@ class Pieces:
         return self.layout.startswith("folded")
 
     @property
+    def wide(self) -> bool:
+        """Whether half precision is computed in float32, as the lean form does; one operator alone is torch's own in any type."""
+        return self.layout == "row" or (self.layout == "flat" and self.lean)
+
+    @property
     def weights(self) -> list[str]:
         return [p.name for p in self.params]
 
@@ -286,8 +291,8 @@ def _plain_body(p: Pieces) -> list[str]:
     if p.folded:
         lines = [f"        {n}_ = _fold(_wide({n}), self.channel_dim, self.num_features)" for n in inputs]
     else:
-        lines = [f"        {n}_ = _wide({n})" for n in inputs] if p.layout == "row" else []
-    known = [*(n if p.layout == "flat" else f"{n}_" for n in inputs), *_weights(p)]
+        lines = [f"        {n}_ = _wide({n})" for n in inputs] if p.wide else []
+    known = [*(f"{n}_" if p.folded or p.wide else n for n in inputs), *_weights(p)]
     if forward:
         lines.append("        if self.training:")
         inner = list(known)
@@ -304,7 +309,7 @@ def _plain_body(p: Pieces) -> list[str]:
         call = "out"
     if p.folded:
         call = f"_unfold({call}.to(x.dtype), x, self.channel_dim)"
-    lines.append(f"        return {call if p.layout != 'row' else call + '.to(x.dtype)'}")
+    lines.append(f"        return {call + '.to(x.dtype)' if p.wide else call}")
     return lines
 
 

@@ -242,6 +242,39 @@ def depends_on(graph: Graph, name: str = "x") -> bool:
     return name in graph.holds
 
 
+def reaches(graph: Graph, name: str = "x") -> bool:
+    """Whether the input arrives at every element by itself, not through statistics alone."""
+    found: dict[Graph, bool] = {}
+    for node in walk(graph):
+        found[node] = node.value == name or (not isinstance(node.value, Axes) and any(found[a] for a in node.args))
+    return found[graph]
+
+
+def with_affine(graph: Graph) -> Graph:
+    """`weight * graph + bias`, one value a channel, as normalization layers end."""
+    if graph.op == "surrogate":
+        return make("surrogate", *(with_affine(part) for part in graph.args))
+    scaled = make("mul", parameter("weight", "channel", 1.0), graph)
+    return make("add", scaled, parameter("bias", "channel", 0.0))
+
+
+def without_affine(graph: Graph) -> Graph | None:
+    """What `with_affine` was given; None for a graph that does not end so."""
+    if graph.op != "add":
+        return None
+    for bias, scaled in (graph.args, graph.args[::-1]):
+        if not _is_channel(bias, 0.0) or scaled.op != "mul":
+            continue
+        for weight, inner in (scaled.args, scaled.args[::-1]):
+            if _is_channel(weight, 1.0) and bias.value not in inner.holds and weight.value not in inner.holds:
+                return inner
+    return None
+
+
+def _is_channel(graph: Graph, start: float) -> bool:
+    return isinstance(graph.value, Parameter) and graph.value.kind == "channel" and graph.value.init == start
+
+
 def canonical(graph: Graph) -> Graph:
     """The same graph with its parameters renamed v0, v1, ... in order of use."""
     mapping = {

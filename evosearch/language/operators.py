@@ -17,6 +17,7 @@ rows of a user's plug-in file to it, before anything is parsed.
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ _ROWS = (
     Operator("sub", 2, "{a} - {b}", "subtract", "a + -1 * b", ("1", "-1"), 1, "{a} - {b}"),
     Operator("mul", 2, "{a} * {b}", "multiply", "Mul", ("b", "a"), 1, r"{a} \, {b}", commutative=True),
     Operator("div", 2, "{a} / {b}", "divide", "a * b ** -1", ("1 / b", "-f / b"), 2, r"\frac{{{a}}}{{{b}}}", kinks=("b",)),
-    Operator("pow", 2, "torch.pow({a}, {b})", "power", "Pow", ("b * a ** (b - 1)", "f * log(a)"), 12, "{{{a}}}^{{{b}}}", kinks=("a",)),
+    Operator("pow", 2, "torch.pow({a}, {b})", "power", "Pow", ("b * a ** (b - 1)", "masked(abs(sign(a)), f * log(a))"), 12, "{{{a}}}^{{{b}}}", kinks=("a",)),
     Operator("max", 2, "torch.maximum({a}, {b})", "maximum", "Max", ("greater(a, b)", "1 - greater(a, b)"), 1,
              r"\max\left({a}, {b}\right)", kinks=("a - b",), commutative=True),
     Operator("min", 2, "torch.minimum({a}, {b})", "minimum", "Min", ("1 - greater(a, b)", "greater(a, b)"), 1,
@@ -70,6 +71,9 @@ _ROWS = (
              "(sign(a - b) + 1) / 2", ("0", "0"), 3, r"\left[{a} > {b}\right]", kinks=("a - b",), searchable=False),
     Operator("equals", 2, "1.0 - torch.abs(torch.sign({a} - {b}))", "1 - abs(sign(a - b))", "1 - abs(sign(a - b))", ("0", "0"), 3,
              r"\left[{a} = {b}\right]", kinks=("a - b",), searchable=False),
+    # what a backward needs where a factor is infinite: a slope of 0 stays 0 whatever it is multiplied by
+    Operator("masked", 2, "torch.where({a} == 0.0, 0.0, {a} * {b})", "masked", "Mul", ("b", "a"), 2,
+             r"{a} \, {b}", searchable=False),
     # Ramachandran et al.'s binary units (arXiv 1710.05941)
     Operator("gate", 2, "torch.sigmoid({a}) * {b}", "sigmoid(a) * b", "b * (1 + exp(-1 * a)) ** -1",
              ("f * sigmoid(-a)", "sigmoid(a)"), 7, r"\sigma\left({a}\right) {b}"),
@@ -161,9 +165,11 @@ DEFAULT_GROUPS = 32
 def register(rows: Iterable[Operator]) -> None:
     """Adds a plug-in's rows to the table. Raises ValueError for a name that is taken or not a plain lower-case identifier."""
     for row in rows:
+        if not isinstance(row.name, str):
+            raise ValueError(f"an operator needs a lower-case name of its own; received {row.name!r:.60}")
         if OPERATORS.get(row.name) == row:
             continue
         taken = row.name in OPERATORS or row.name in (*STATISTICS, *AXIS_SETS, "x", "y", "where", "lambda")
-        if taken or not row.name.isidentifier() or not row.name.isascii() or row.name != row.name.lower():
+        if taken or keyword.iskeyword(row.name) or not row.name.isidentifier() or not row.name.isascii() or row.name != row.name.lower():
             raise ValueError(f"an operator needs a lower-case name of its own; received `{row.name[:40]}`{' (taken)' * taken}")
         OPERATORS[row.name] = row

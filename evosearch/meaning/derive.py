@@ -40,14 +40,44 @@ def gradients(graph: Graph, upstream: Graph = UPSTREAM) -> dict[Graph, Graph]:
         elif node.op != "constant":
             for arg, local in zip(node.args, _partials(node.op), strict=True):
                 if any(leaf.op in ("input", "parameter") for leaf in walk(arg)):
-                    filled = _fill(local, node)
-                    _accumulate(adjoint, arg, times(u, filled))
+                    _accumulate(adjoint, arg, _chained(u, _fill(local, node)))
     return found
 
 
 def derivative(graph: Graph, name: str = "x") -> Graph:
     """df/dx of an elementwise graph, as a graph."""
     return gradients(graph, ONE).get(variable(name), ZERO)
+
+
+def _chained(u: Graph, local: Graph) -> Graph:
+    """`u * local`; where the local slope is 0 or 1 and `u` may be infinite, 0 wins, as in torch's backward of a rectifier."""
+    if u is not ONE and _is_indicator(local) and _may_be_infinite(u):
+        return make("masked", local, u)
+    return times(u, local)
+
+
+def _is_indicator(graph: Graph) -> bool:
+    if graph.op in ("step", "greater", "equals"):
+        return True
+    if graph.op == "sub":
+        return graph.args[0] is ONE and _is_indicator(graph.args[1])
+    return graph.op in ("mul", "div") and all(_is_indicator(a) or a.op == "constant" for a in graph.args)
+
+
+def _may_be_infinite(graph: Graph) -> bool:
+    singular = ("reciprocal", "log", "log1p", "pow")
+    return any(n.op in singular or (n.op == "div" and not _is_positive(n.args[1])) for n in walk(graph))
+
+
+def _is_positive(graph: Graph) -> bool:
+    """Whether the value is certainly above 0; False where that is not obvious."""
+    if graph.op == "constant":
+        return float(graph.value) > 0  # type: ignore[arg-type]
+    if graph.op in ("exp", "cosh", "sigmoid", "softplus", "std", "rms"):
+        return True
+    if graph.op == "add":
+        return any(_is_positive(a) for a in graph.args) and all(_is_positive(a) or a.op in ("square", "abs", "relu") for a in graph.args)
+    return graph.op in ("mul", "div", "sqrt", "max", "min", "square", "abs") and all(_is_positive(a) for a in graph.args)
 
 
 def _accumulate(adjoint: dict[Graph, Graph], node: Graph, term: Graph) -> None:

@@ -23,12 +23,13 @@ from evosearch.meaning.shape import Shape, shape
 _GRID: NDArray[np.float64] = np.linspace(-6.0, 6.0, 481)
 _WEIGHT: NDArray[np.float64] = np.exp(-np.square(_GRID) / 8.0)
 _RATES: NDArray[np.float64] = np.concatenate([-np.geomspace(8.0, 0.125, 97), np.geomspace(0.125, 8.0, 97)])
+_WIDE_GRID: NDArray[np.float64] = np.linspace(-30.0, 30.0, 961)
 RESCALED_DISTANCE = 2e-3
 
 
 @dataclass(frozen=True)
 class Novelty:
-    """How new a function is: `known`, `rescaled` (a f(b x) of a known one) or `new`, with the nearest known function.
+    """How new a function is: `known`, `rescaled` (a f(b x) of a known one, to 0.2 % on [-6, 6] and 1 % on [-30, 30]) or `new`, with the nearest known function.
 
     `distance` is the weighted root-mean-square gap after the best a, b, relative to the function's own size (0 to 1).
     """
@@ -143,7 +144,17 @@ def novelty(graph: Graph) -> Novelty:
     if tensor or graph.op == "surrogate" or "y" in graph.holds:
         return Novelty("new", "", 1.0, 1.0, 1.0)
     (best,) = nearest(graph, 1)
-    return Novelty("rescaled" if best.distance < RESCALED_DISTANCE else "new", best.name, best.distance, best.scale, best.rate)
+    rescaled = best.distance < RESCALED_DISTANCE and _same_far_out(graph, best)
+    return Novelty("rescaled" if rescaled else "new", best.name, best.distance, best.scale, best.rate)
+
+
+def _same_far_out(graph: Graph, neighbor: Neighbor) -> bool:
+    """Whether the two stay within 1 % of the function's size up to +-30: `min(relu(x), 20)` is no rescaled ReLU."""
+    values = evaluate(graph, {"x": _WIDE_GRID})
+    other = neighbor.scale * evaluate(_known()[neighbor.name], {"x": neighbor.rate * _WIDE_GRID})
+    both = np.isfinite(values) & np.isfinite(other)
+    size = float(np.abs(values[both]).max(initial=0.0))
+    return size > 0 and bool((np.abs(values - other)[both] <= 0.01 * size).all())
 
 
 def nearest(graph: Graph, count: int = 3) -> tuple[Neighbor, ...]:
@@ -272,7 +283,8 @@ def _statistic_facts(graph: Graph) -> StatisticFacts:
     x = np.random.default_rng(13).normal(size=(4, 64, 5, 3))  # 64 channels, so that the default 32 groups hold two each
     y = np.random.default_rng(14).normal(size=x.shape)
     out = evaluate(graph, {"x": x, "y": y})
-    other = np.where(np.arange(4)[:, None, None, None] == 0, x, 1.5 * x[::-1] - 0.5)
+    first = np.arange(4)[:, None, None, None] == 0
+    other, gate = np.where(first, x, 1.5 * x[::-1] - 0.5), np.where(first, y, 0.5 * y[::-1] + 0.25)
     return StatisticFacts(
         axes=tuple(a for a in AXIS_SETS if a in sets),
         batch_dependent="batch" in sets,
@@ -280,7 +292,7 @@ def _statistic_facts(graph: Graph) -> StatisticFacts:
         scale_invariant=_same(evaluate(graph, {"x": 3 * x, "y": y}), out),
         scale_equivariant=_same(evaluate(graph, {"x": 3 * x, "y": y}), 3 * out),
         shift_invariant=_same(evaluate(graph, {"x": x + 2, "y": y}), out),
-        samples_independent=_same(evaluate(graph, {"x": other, "y": y})[:1], out[:1]),
+        samples_independent=_same(evaluate(graph, {"x": other, "y": gate})[:1], out[:1]),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ FINGERPRINT_POINTS: Array = np.concatenate([np.linspace(-5.0123, 5.0147, 61), [-
 DENSE_POINTS: Array = np.concatenate(
     [np.linspace(-30.0123, 30.0147, 4001), np.linspace(-0.0511, 0.0513, 41), np.random.default_rng(7).normal(size=256) * 3.0]
 )
+# Far out, equal functions may overflow differently (log(1 + exp(x)) and softplus): compared where both are finite.
+FAR_POINTS: Array = np.array([s * x for x in (33.7, 41.3, 57.9, 103.1, 317.7, 1013.3, 1.07e4) for s in (-1.0, 1.0)])
 PARAMETER_DRAWS = 3
 
 
@@ -88,6 +91,8 @@ def _value(node: Graph, args: list[Array], inputs: Mapping[str, Array], values: 
 @cache
 def function(op: str) -> Callable[..., Array]:
     """The numpy function of an operator, from the `numpy` column: a ufunc's name, or a formula over `a` and `b`."""
+    if op == "masked":  # the one function that neither numpy, scipy nor a formula over them says
+        return lambda a, b: np.where(a == 0, 0.0, a * b)
     column = OPERATORS[op].numpy
     if column.isidentifier() and hasattr(np, column):
         return getattr(np, column)  # type: ignore[no-any-return]
@@ -183,17 +188,18 @@ def _kind(graph: Graph) -> str:
 def _sampled(graphs: Sequence[Graph], points: Array) -> Array:
     """Values of graphs of one kind (and of their surrogates) at `points` under several parameter draws: a row a graph."""
     first = graphs[0]
-    x = _tensor(points) if has_statistics(first) else points
-    inputs = {"x": x, "y": np.flip(x) * 0.7 + 0.3}
+    layouts = _tensors(points) if has_statistics(first) else [points]
     parts = [list(g.args) if g.op == "surrogate" else [g] for g in graphs]
-    parts = [[_two_groups(p) for p in row] for row in parts] if has_statistics(first, "group") else parts
+    parts = [[_fewer_groups(p) for p in row] for row in parts] if has_statistics(first, "group") else parts
     columns = []
-    for draw in range(PARAMETER_DRAWS if parameters(first) else 1):
+    for draw, x in product(range(PARAMETER_DRAWS if parameters(first) else 1), layouts):
+        inputs = {"x": x, "y": np.flip(x) * 0.7 + 0.3}
         for j in range(len(parts[0])):
             if draw == 0:
                 values = evaluate_all([row[j] for row in parts], inputs)
             else:  # parameters may be used in another order: each graph has draws of its own
-                values = [evaluate(row[j], inputs, _draw(g, draw)) for g, row in zip(graphs, parts, strict=True)]
+                channels = x.shape[1] if x.ndim > 1 else None
+                values = [evaluate(row[j], inputs, _draw(g, draw, channels)) for g, row in zip(graphs, parts, strict=True)]
             columns.append(np.stack([v.ravel() for v in values]))
     return np.concatenate(columns, axis=1)
 
@@ -210,27 +216,38 @@ def _rounded(rows: Array) -> Array:
     return key + 0.0
 
 
-def _tensor(points: Array) -> Array:
-    """Points laid out as `(2, 4, s, 4)` so that every axis set reduces over something different."""
-    usable = points[: points.size // 32 * 32]
-    return np.random.default_rng(3).permutation(np.clip(usable, -20.0, 20.0)).reshape(2, 4, -1, 4)
+def _tensors(points: Array) -> list[Array]:
+    """Points laid out as `(2, 8, s, 2)` and, small, large and all negative, as `(2, 4, s, 4)`: every axis set reduces over
+    something different, sums are not multiples of means, and thresholds on a statistic show on one side or the other."""
+    mixed = np.random.default_rng(3).permutation(np.clip(points[: points.size // 32 * 32], -20.0, 20.0))
+    some = mixed[:64].reshape(2, 4, 2, 4)
+    return [mixed.reshape(2, 8, -1, 2), 0.01 * some, 300.0 * some, -np.abs(some) - 0.1]
 
 
-def _two_groups(graph: Graph) -> Graph:
-    """The graph with two groups wherever there are several: of four channels, 32 groups would be single channels."""
+def _fewer_groups(graph: Graph) -> Graph:
+    """The graph with two groups for the smallest number of several and four for the next: 32 of 8 channels would be single ones."""
+    several = sorted({v.groups for v in graph.holds if isinstance(v, Axes) and v.groups > 1})
+    fewer = {groups: (2, 4, 8)[min(i, 2)] for i, groups in enumerate(several)}
     built: dict[Graph, Graph] = {}
     for node in walk(graph):
-        value = node.value._replace(groups=2) if isinstance(node.value, Axes) and node.value.groups > 1 else node.value
+        value = node.value
+        if isinstance(value, Axes) and value.groups > 1:
+            value = value._replace(groups=fewer[value.groups])
         built[node] = make(node.op, *(built[a] for a in node.args), value=value)
     return built[graph]
 
 
-def _draw(graph: Graph, draw: int) -> dict[str, Array | float]:
-    """Draw 0 is the initial values; later draws move each parameter by its own fixed amount (the order is the canonical one)."""
-    if draw == 0:
-        return {}
+def _draw(graph: Graph, draw: int, channels: int | None) -> dict[str, Array | float]:
+    """Values of the parameters, one a channel where there are channels: draw 1 above the initial values, draw 2 below zero.
+
+    Each parameter has a value of its own; the order is the canonical one.
+    """
     shift = np.random.default_rng(100 + draw)
-    return {p.name: p.init + float(shift.uniform(0.2, 1.2)) for p in parameters(graph)}
+    found: dict[str, Array | float] = {}
+    for p in parameters(graph):
+        moved = shift.uniform(0.2, 1.2, channels if p.kind == "channel" else None)
+        found[p.name] = p.init + moved if draw == 1 else -abs(p.init) - moved
+    return found
 
 
 def equal(first: Graph, second: Graph, tolerance: float = 1e-6) -> bool:
@@ -248,7 +265,18 @@ def equal(first: Graph, second: Graph, tolerance: float = 1e-6) -> bool:
     if not np.array_equal(a[~finite & ~np.isnan(a)], b[~finite & ~np.isnan(a)]):
         return False
     gap = np.abs(a[finite] - b[finite])
-    return bool(np.all(gap <= tolerance * (1e-3 + np.abs(a[finite]))))
+    if not np.all(gap <= tolerance * (1e-3 + np.abs(a[finite]))):
+        return False
+    far, other = _far(first), _far(second)
+    both = np.isfinite(far) & np.isfinite(other)
+    return bool(np.all(np.abs(far[both] - other[both]) <= tolerance * (1e-3 + np.abs(far[both]))))
+
+
+def _far(graph: Graph) -> Array:
+    if has_statistics(graph):
+        return np.zeros(0)  # the layouts hold large and small scales
+    values: Array = _sampled([graph], FAR_POINTS)[0]
+    return values
 
 
 @lru_cache(maxsize=512)

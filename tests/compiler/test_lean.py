@@ -67,3 +67,42 @@ def test_ties_are_shared_as_torch_shares_them():
     ours = torch.autograd.grad((evosearch.compile("x * max(x, row)").double()(x)).sum(), x)[0]
     theirs = torch.autograd.grad((x * x.amax(-1, keepdim=True)).sum(), x)[0]
     torch.testing.assert_close(ours, theirs)
+
+
+SINGULAR = [
+    "relu(x) ** v where v: layer = 2", "relu(x) ** v where v: channel = 2", "sqrt(relu(x))", "relu(x) ** 0.5", "0 ** abs(x)",
+    "log(1 + relu(x)) ** 0.5", "sqrt(relu6(x))", "sqrt(max(x, 0))", "sqrt(1 - min(x, 1))", "relu(x) ** v / std(x, batch) where v: channel = 1.5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SINGULAR)
+def test_a_slope_of_zero_wins_over_an_infinite_one(text):
+    """As in torch's own backward of a rectifier: 0 * inf must not reach the weights as NaN."""
+    layer = evosearch.compile(text, 2)
+    x = torch.tensor([[-1.0, 0.0], [2.0, -3.0], [0.0, 1.0]])
+    found = []
+    for form in (layer, layer._plain):
+        leaves = [x.clone().requires_grad_(), *layer.parameters()]
+        found.append(torch.autograd.grad(form(leaves[0]).sum(), leaves))
+    for ours, torchs in zip(*found, strict=True):
+        assert torch.isfinite(ours[torch.isfinite(torchs)]).all()
+        torch.testing.assert_close(ours[torch.isfinite(torchs)], torchs[torch.isfinite(torchs)])
+
+
+@pytest.mark.parametrize("text", ["x / sqrt(1 + square(x))", "(x + cube(x)) / (1 + square(x) * square(x))", "log(1 + exp(0.5 * x)) * 2"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_the_same_in_training_and_evaluation(text, dtype):
+    layer = evosearch.compile(text)
+    x = torch.tensor([-300.0, -12.0, -0.3, 0.0, 0.7, 12.0, 30.0], dtype=dtype)
+    trained = layer(x.clone().requires_grad_()).detach()
+    with torch.no_grad():
+        assert torch.equal(layer(x), trained)
+    torch.testing.assert_close(trained.float(), layer(x.float()), rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "slope"), [("symlog", 1.0), ("signed_log", 0.0), ("softsign", 1.0), ("gaussian", 0.0)])
+def test_an_operator_alone_has_the_slope_of_the_table(name, slope):
+    for text in (f"{name}(x)", f"2 * {name}(x)"):
+        x = torch.zeros(3, requires_grad=True)
+        evosearch.compile(text)(x).sum().backward()
+        assert x.grad.tolist() == [slope * (2 if text[0] == "2" else 1)] * 3

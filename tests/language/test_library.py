@@ -295,7 +295,6 @@ SAME = {
     "xGELU(0) = gelu": ("xgelu", "gelu"),
     "xATLU(0) = atlu": ("xatlu", "atlu"),
     "EvoNorm-S1 = S0 at v = 1": ("evonorm_s1", "evonorm_s0"),
-    "RMSNorm = scale * L2-normalize": ("simple_rms_norm", "2 * x / max(sqrt(sum(square(x), channel)), 1e-12)"),
     "ScaleNorm(1) = simple RMSNorm": ("scale_norm", "simple_rms_norm"),
 }  # fmt: skip
 APART = [

@@ -358,3 +358,12 @@ def test_explain_says_it_in_labeled_lines():
 def test_conventions_do_not_make_a_layer_new(text, name):
     found = novelty(parse(text))
     assert (found.label, found.nearest) == ("known", name)
+
+
+@pytest.mark.parametrize("text", ["min(relu(x), 20)", "relu(x) * step(7 - x)", "max(x, -25)", "sin(0.01 * x)", "x - x"])
+def test_what_agrees_near_zero_only_is_not_rescaled(text):
+    assert novelty(parse(text)).label == "new"
+
+
+def test_a_gate_from_other_samples_is_seen():
+    assert not describe(parse("x - mean(y, batch)")).statistics.samples_independent

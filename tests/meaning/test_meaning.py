@@ -120,3 +120,34 @@ def test_the_screen_names_the_job_that_a_duplicate_repeats():
     verdict = screen.check("x * sigmoid(x)")
     assert verdict is not None
     assert (verdict.status, verdict.duplicate_of) == ("duplicate", 7)
+
+
+# pairs that differ only at negative parameters, between channels, in which group count is whose, in how many are summed,
+# at another scale, or far out
+APART = [
+    ("x * sigmoid(max(v, 0) * x) where v: layer = 1", "x * sigmoid(v * x) where v: layer = 1"),
+    ("x * abs(v) where v: layer = 1", "x * v where v: layer = 1"),
+    ("x - mean(v * x, layer) where v: channel = 1", "x - v * mean(x, layer) where v: channel = 1"),
+    ("mean(x, group, groups=4) + x * std(x, group, groups=8)", "mean(x, group, groups=8) + x * std(x, group, groups=4)"),
+    ("x * sum(x, channel)", "x * 4 * mean(x, channel)"),
+    ("x * sum(x, channel)", "x * 8 * mean(x, channel)"),
+    ("x + sum(x, row)", "x + 4 * mean(x, row)"),
+    ("x / std(x, batch)", "x / max(std(x, batch), 1)"),
+    ("x * std(x, batch)", "x * min(std(x, batch), 50)"),
+    ("x * max(x, layer)", "x * max(max(x, layer), 0)"),
+    ("x * max(x, instance)", "x * max(max(x, instance), 0)"),
+    ("relu(x)", "min(relu(x), 40)"),
+    ("x", "x + relu(x - 35)"),
+    ("x", "max(x, -40)"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), APART)
+def test_functions_that_differ_somewhere_are_not_equal(first, second):
+    assert not equal(parse(first), parse(second))
+
+
+@pytest.mark.parametrize("text", ["softplus(x) = log(1 + exp(x))", "silu(x) = x / (1 + exp(-x))", "tanh(x) = 2 * sigmoid(2 * x) - 1"])
+def test_equal_functions_may_overflow_differently_far_out(text):
+    first, _, second = text.partition(" = ")
+    assert equal(parse(first), parse(second))
