@@ -6,24 +6,21 @@ import difflib
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
-from evosearch.judging.baselines import baseline
-from evosearch.judging.objectives import parse_pair
-from evosearch.language.formula import parse
-from evosearch.language.graph import depends_on
-from evosearch.language.operators import OPERATORS, STATISTICS
-from evosearch.proposers.registry import PROPOSERS
+from evosearch.sections import Config, nearest
+
+__all__ = ["Config", "ConfigError", "dump_yaml", "find_space", "load", "read_run_file", "run_file"]
 
 MAX_BYTES = 1_000_000
 MAX_LEVELS = 20
@@ -31,147 +28,6 @@ MAX_LEVELS = 20
 
 class ConfigError(ValueError):
     """The configuration breaks a rule; says file, line, key, what was received and the likely fix."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def _operator(name: str) -> str:
-    searchable = [row.name for row in OPERATORS.values() if row.searchable]
-    if name in searchable:
-        return name
-    if name in STATISTICS:
-        raise ValueError(f"`{name}` is a statistic of a whole tensor; spaces of this version search elementwise functions of x")
-    if name in OPERATORS:
-        raise ValueError(f"`{name}` serves derivatives and is not searched; `evosearch operators` lists what is")
-    raise ValueError(f"unknown operator `{name[:40]}`; {_nearest(name, searchable)}")
-
-
-def _pair(text: str) -> str:
-    parse_pair(text)
-    return text
-
-
-def _baseline(name: str) -> str:
-    if depends_on(parse(baseline(name)), "y"):
-        raise ValueError(f"`{name[:40]}` has a gate y; a baseline is a function of x alone")
-    return name
-
-
-def _distinct(names: list[T]) -> list[T]:
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise ValueError(f"`{twice}` stands here twice; leave one out")
-    return names
-
-
-def _proposer(name: str) -> str:
-    if name not in PROPOSERS:
-        raise ValueError(f"unknown proposer `{name[:40]}`; {_nearest(name, PROPOSERS)}")
-    return name
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(names)}"
-
-
-Factor = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
-T = TypeVar("T")
-Distinct = Annotated[list[T], AfterValidator(_distinct)]
-
-
-class SpaceSection(_Section):
-    """What may be built (space.SearchSpace)."""
-
-    operators: Distinct[Annotated[str, AfterValidator(_operator)]]
-    max_nodes: Annotated[int, Field(ge=2, le=64)]
-    extra_operators: Annotated[int, Field(ge=0, le=8)] = 1
-    constants: bool = True
-    layer_parameters: Annotated[int, Field(ge=0, le=4)] = 0
-    channel_parameters: Annotated[int, Field(ge=0, le=4)] = 0
-
-
-class StageSection(_Section):
-    """Where and how long to train."""
-
-    pairs: Annotated[Distinct[Annotated[str, AfterValidator(_pair)]], Field(min_length=1)]
-    steps: Annotated[int, Field(ge=1, le=1_000_000)]
-    rates: Annotated[Distinct[Factor], Field(min_length=1)]
-    seeds: Annotated[int, Field(ge=1, le=100)] = 1
-
-
-class JudgingSection(_Section):
-    """The funnel: the quality test, longer training for the best `promote` share, the final check."""
-
-    quality: StageSection
-    full: StageSection
-    final: StageSection
-    promote: Annotated[float, Field(gt=0, le=1)] = 0.1
-
-    @model_validator(mode="after")
-    def _one_quality_seed(self) -> JudgingSection:
-        if self.quality.seeds != 1:
-            raise ValueError("the quality test has one seed; put more seeds in `full`")
-        return self
-
-
-class BudgetSection(_Section):
-    """Totals over the whole run, restarts included: dispatched functions with the baselines; minutes of search, the final check comes on top."""
-
-    evaluations: Annotated[int, Field(ge=3, le=10_000_000)]
-    minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
-
-
-class ExecutionSection(_Section):
-    """Where jobs run. None of these changes what is found."""
-
-    executor: Literal["serial", "local", "ray"] = "local"
-    workers: Annotated[int, Field(ge=0, le=10_000)] = 0  # 0: as many as cores
-    address: str | None = None
-    device: str = "cpu"
-    time_limit: Annotated[float, Field(gt=0, le=1e6)] = 300.0
-    memory_limit_gb: Annotated[float, Field(ge=0, le=10_000)] = 4.0  # 0: none
-
-    @model_validator(mode="after")
-    def _address_goes_with_ray(self) -> ExecutionSection:
-        if self.address and self.executor != "ray":
-            raise ValueError(f"an address goes with the executor ray; received it with `{self.executor}`: add --executor ray")
-        return self
-
-
-class Config(_Section):
-    """One search, from space to budget."""
-
-    space: SpaceSection
-    judging: JudgingSection
-    baselines: Distinct[Annotated[str, AfterValidator(_baseline)]]
-    proposers: dict[Annotated[str, AfterValidator(_proposer)], Annotated[float, Field(ge=0, le=1000)]]
-    budget: BudgetSection
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    window: Annotated[int, Field(ge=1, le=1_000_000)] = 16
-    execution: ExecutionSection = ExecutionSection()
-
-    @model_validator(mode="after")
-    def _baselines_make_the_bar(self) -> Config:
-        formulas: dict[str, str] = {}
-        for name in self.baselines:
-            twin = formulas.setdefault(str(parse(baseline(name))), name)
-            if twin != name:
-                raise ValueError(f"baselines: `{twin}` and `{name}` are the same function; leave one out")
-        missing = [name for name in ("identity", "relu") if name not in self.baselines]
-        if missing:
-            raise ValueError(f"baselines must hold identity and relu, from which the quality bar follows; `{missing[0]}` is missing")
-        if self.budget.evaluations <= len(self.baselines):
-            raise ValueError(f"budget.evaluations counts the {len(self.baselines)} baselines too; received {self.budget.evaluations}: raise it")
-        if not any(share > 0 for share in self.proposers.values()):
-            raise ValueError("proposers: at least one needs a share above 0")
-        return self
-
-    def to_yaml(self, environment: Mapping[str, Any]) -> str:
-        """A run's own file: the resolved configuration, and what else its scores depend on."""
-        return dump_yaml({"config": self.model_dump(mode="json"), "environment": environment})
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
@@ -182,6 +38,11 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump(dict(data), stream)
     return stream.getvalue()
+
+
+def run_file(config: Config, environment: Mapping[str, Any]) -> str:
+    """A run's own file: the resolved configuration, and what else its scores depend on."""
+    return dump_yaml({"config": config.model_dump(mode="json"), "environment": environment})
 
 
 def find_space(path: str) -> Path:
@@ -234,7 +95,7 @@ def load(path: str, overrides: Sequence[str] = (), options: Mapping[str, object]
 
 
 def read_run_file(text: str, name: str, check_plugins: Callable[[Mapping[str, str]], None]) -> tuple[Config, dict[str, Any]]:
-    """What `to_yaml` wrote; plug-ins are checked first, for the configuration may name what they define. Raises ConfigError."""
+    """What `run_file` wrote; plug-ins are checked first, for the configuration may name what they define. Raises ConfigError."""
     try:
         tree = _parse(text, name)
     except ConfigError as error:
@@ -362,7 +223,7 @@ def _explain(error: Any, path: tuple[str, ...]) -> str:
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         names = _siblings(path[:-1])
-        return f"unknown key `{key}`; {_nearest(path[-1], names)}"
+        return f"unknown key `{key}`; {nearest(path[-1], names)}"
     if error["type"] == "missing":
         return f"`{key}` is missing"
     if error["type"] == "value_error":

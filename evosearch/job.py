@@ -50,6 +50,7 @@ class Result:
     device: str = ""
     worker: str = ""
     error: str | None = None
+    figure: float | None = None  # what decided a rejection
 
     def to_text(self) -> str:
         """One line of JSON."""
@@ -61,6 +62,8 @@ class Result:
         result = Result(**_load(text, Result))
         if result.status not in STATUSES:
             raise ValueError(f"a status is one of {', '.join(STATUSES)}; received `{str(result.status)[:40]}`")
+        if result.figure is not None and not math.isfinite(result.figure):
+            raise ValueError(f"the figure of a result must be a finite number; received {result.figure!r}")
         for table in (result.scores, result.rates, result.objectives, result.seconds):
             for name, value in table.items():
                 if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
 import random
-import re
 import signal
 import sys
 import time
@@ -19,16 +19,20 @@ from typing import Any
 
 from evosearch import __version__
 from evosearch.compiler.module import check_layer_cache
-from evosearch.config import Config, ConfigError, read_run_file
+from evosearch.config import ConfigError, read_run_file, run_file
 from evosearch.execution import Executor, make_executor
-from evosearch.judging.baselines import baseline
+from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import Plan, Stage
+from evosearch.judging.filters import Limits
 from evosearch.judging.objectives import direction
+from evosearch.meaning.require import Requirements
 from evosearch.meaning.screen import Screen
 from evosearch.plugin import PlugIn, check_given
 from evosearch.proposers.registry import make_portfolio
-from evosearch.search.store import TEMPORARY, Log, read_journal, unwritable, write_atomically
+from evosearch.search.store import TEMPORARY, Log, LogError, check_files, read_bytes, read_journal, read_records, unwritable, write_atomically
 from evosearch.search.study import Settings, Study
+from evosearch.sections import Config
 from evosearch.space import SearchSpace, sample
 
 ENTRY = "evosearch.judging.evaluate:worker"
@@ -40,7 +44,9 @@ OnProgress = Callable[[Study, Executor], None]
 
 def space_of(config: Config) -> SearchSpace:
     """The search space of a configuration. Raises ValueError."""
-    return SearchSpace(**{**config.space.model_dump(), "operators": tuple(config.space.operators)})
+    fields = config.space.model_dump(exclude={"require"})
+    frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return SearchSpace(**frozen)
 
 
 def plan_of(config: Config, plugins: Sequence[PlugIn] = ()) -> Plan:
@@ -49,7 +55,12 @@ def plan_of(config: Config, plugins: Sequence[PlugIn] = ()) -> Plan:
         name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds)
         for name, s in (("quality", config.judging.quality), ("full", config.judging.full), ("final", config.judging.final))
     }
-    return Plan(**stages, device=config.execution.device, plugins=tuple(plugins))
+    return Plan(**stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config))
+
+
+def _limits(config: Config) -> Limits:
+    fields = config.judging.filters.model_dump(exclude={"cost"})
+    return Limits(**fields | {"dtypes": tuple(fields["dtypes"])})
 
 
 def open_study(config: Config, log: Log) -> Study:
@@ -61,8 +72,11 @@ def open_study(config: Config, log: Log) -> Study:
         baselines=tuple((name, baseline(name)) for name in config.baselines),
         directions={pair: direction(pair) for pair in sorted(pairs)}, quality_pairs=tuple(config.judging.quality.pairs),
         final_pairs=tuple(config.judging.final.pairs), promote=config.judging.promote,
+        trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1],
     )  # fmt: skip
-    return Study(log, make_portfolio(config.proposers, space), Screen(space.max_nodes, space.max_parameters), settings)
+    required = Requirements(**config.space.require.model_dump())
+    screen = Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.proposers)), config.judging.filters.cost, required)
+    return Study(log, make_portfolio(config.proposers, space), screen, settings)
 
 
 def prepare(directory: Path, config: Config, accept_new_environment: bool = False, plugins: Sequence[PlugIn] = ()) -> Config:
@@ -71,7 +85,10 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     Whatever can be known to fail is said before anything is written. Raises ConfigError when `directory` holds something
     else or what must not change has changed, LogError when it cannot be written or is in use.
     """
-    _check_device(config.execution.device)
+    try:
+        check_device(config.execution.device)
+    except ValueError as error:
+        raise ConfigError(f"execution.device: {error}") from None
     check_layer_cache()
     space = space_of(config)
     sample(space, random.Random(0))
@@ -91,9 +108,10 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
 def _begin(directory: Path, config: Config, plugins: Sequence[PlugIn]) -> Config:
     """A journal first, then run.yaml, both under the lock: of two drivers that begin at once, one writes."""
     _refuse_foreign(directory)
-    text = config.to_yaml(environment(config, plugins))
-    with Log(directory):
+    text = run_file(config, environment(config, plugins))
+    with Log(directory) as log:
         if not (directory / "run.yaml").exists():
+            log.append([_mark(config)])
             write_atomically(directory / "run.yaml", text.encode())
             return config
     _refuse_changes(directory, stored(directory, plugins)[0], config)
@@ -107,7 +125,7 @@ def _refuse_foreign(directory: Path) -> None:
     try:
         held = {file.name for file in directory.iterdir() if not file.name.startswith(TEMPORARY)}
         held -= {"lock"} | ({"results"} if (directory / "results").is_dir() and not any((directory / "results").iterdir()) else set())
-        if "journal.jsonl" in held and len(read_journal(directory / "journal.jsonl")[0]) <= 1:
+        if "journal.jsonl" in held and {r["type"] for r in read_journal(directory / "journal.jsonl")[0]} <= {"open", "config"}:
             held.remove("journal.jsonl")
     except FileNotFoundError:
         return  # it is made now
@@ -120,23 +138,40 @@ def _refuse_foreign(directory: Path) -> None:
 
 
 def stored(directory: Path, plugins: Sequence[PlugIn] = ()) -> tuple[Config, dict[str, Any]]:
-    """The configuration and environment of an existing run. Raises ConfigError, PluginError unless `plugins` are those of the run."""
+    """The configuration and environment of an existing run.
+
+    Raises ConfigError for a run.yaml that evosearch did not write so, PluginError unless `plugins` are those of the run, and
+    LogError.
+    """
     file = directory / "run.yaml"
+    check_files(directory)
     if not os.path.isfile(file):
         raise ConfigError(f"{str(directory)[:160]} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
     try:
-        return read_run_file(file.read_text(encoding="utf-8"), str(file), lambda recorded: check_given(recorded, plugins, directory))
+        text = read_bytes(file).decode("utf-8")
+        config, recorded = read_run_file(text, str(file), lambda recorded: check_given(recorded, plugins, directory))
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is damaged: not UTF-8 text; restore it from a copy") from None
+    except ConfigError as error:
+        if "restore it" in str(error):
+            raise
+        raise ConfigError(f"{error}; it is damaged or was edited: restore it from a copy") from None
+    begun_with = [record["sha256"] for record in read_records(directory)[0] if record["type"] == "config"]
+    if _digest(config) not in begun_with:
+        what = "its configuration is not the one that the journal was begun with" if begun_with else "the journal was begun without it"
+        raise ConfigError(f"{file} is damaged or was edited: {what}; restore it from a copy, or begin anew with another --out")
+    return config, recorded
 
 
-def _check_device(device: str) -> None:
-    """Raises ConfigError for a device that this machine's torch does not have."""
-    import torch
+def _mark(config: Config) -> dict[str, Any]:
+    """The journal's record of what the run was begun with: run.yaml alone could be changed without a trace."""
+    return {"type": "config", "sha256": _digest(Config.model_validate(config.model_dump()))}
 
-    cuda = re.fullmatch(r"cuda(?::(\d{1,4}))?", device)
-    if device != "cpu" and not (cuda and torch.cuda.is_available() and int(cuda[1] or 0) < torch.cuda.device_count()):
-        raise ConfigError(f"execution.device: `{device[:40]}` is not there (torch {torch.__version__} sees no such device); use cpu")
+
+def _digest(config: Config) -> str:
+    """SHA-256 of what may not change: of the keys that were given, so that a key which a later version adds changes nothing."""
+    tree = config.model_dump(mode="json", exclude=set(MAY_CHANGE), exclude_unset=True)
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_changes(directory: Path, before: Config, after: Config) -> None:
@@ -192,11 +227,13 @@ def cpu_capability() -> str:
 
 
 def run(
-    config: Config, directory: Path, on_progress: OnProgress | None = None, on_notice: Callable[[str], None] = print, plugins: Sequence[PlugIn] = ()
-) -> bool:
+    config: Config, directory: Path, on_progress: OnProgress | None = None, on_notice: Callable[[str], None] = print, plugins: Sequence[PlugIn] = (),
+    on_start: Callable[[], None] | None = None,
+) -> bool:  # fmt: skip
     """Runs (or resumes) a search to its end. Returns False when it was interrupted; what was told is kept either way.
 
     What has changed of budget and execution since the run was prepared is logged and stored, so that `resume` goes on with it.
+    `on_start` is called once nothing is left that could refuse.
     """
     with Log(directory) as log:
         for notice in log.notices:
@@ -206,10 +243,13 @@ def run(
         study = open_study(config, log)
         changes = _changes(before, config)
         if changes:
-            log.append([{"type": "change", "config": list(changes.values())}])
-            write_atomically(directory / "run.yaml", config.to_yaml(recorded).encode())
-        clock = _Clock(config.budget.minutes, _seconds_spent(directory, on_notice))
+            log.append([{"type": "change", "config": list(changes.values())}, _mark(config)])
+            write_atomically(directory / "run.yaml", run_file(config, recorded).encode())
+        has_begun = bool(log.marks("result") or log.marks("part"))
+        clock = _Clock(config.budget.minutes, _seconds_spent(directory, has_begun, on_notice))
         with _interruptible() as interrupted, _executor(config, plugins) as executor:
+            if on_start:
+                on_start()
             _loop(study, executor, clock, interrupted, on_progress)
         finished = not study.wants_more()
         log.write_status(study.progress() | {"finished": finished, "seconds": round(clock.seconds, 1)})
@@ -242,13 +282,17 @@ class _Clock:
         return self.seconds >= self._limit
 
 
-def _seconds_spent(directory: Path, on_notice: Callable[[str], None]) -> float:
-    """What status.json says of the sessions before; 0 for a run that has not begun."""
+def _seconds_spent(directory: Path, has_begun: bool, on_notice: Callable[[str], None]) -> float:
+    """What status.json says of the sessions before; 0 for a run that has not begun, and, said, where it does not tell."""
     file = directory / "status.json"
     try:
-        return min(max(0.0, float(json.loads(file.read_bytes())["seconds"])), 1e9)
+        return min(max(0.0, float(json.loads(read_bytes(file))["seconds"])), 1e9)
     except FileNotFoundError:
+        if has_begun:
+            on_notice(f"{file} is missing, which says how much time was spent; budget.minutes counts from now on")
         return 0.0
+    except LogError:
+        raise
     except (ValueError, TypeError, KeyError, RecursionError):
         on_notice(f"{file} does not say how much time was spent; budget.minutes counts from now on")
         return 0.0
@@ -288,12 +332,12 @@ def _loop(study: Study, executor: Executor, clock: _Clock, interrupted: Callable
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C or SIGTERM lets what is in flight finish; a second Ctrl-C stops at once."""
+    """The first Ctrl-C or SIGTERM lets what is in flight finish; a Ctrl-C after either stops at once."""
     seen: list[int] = []
 
     def note(number: int, frame: object) -> None:
         seen.append(number)
-        if seen.count(signal.SIGINT) > 1:
+        if number == signal.SIGINT and len(seen) > 1:
             raise KeyboardInterrupt
 
     before: Mapping[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

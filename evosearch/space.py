@@ -7,7 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from evosearch.language.graph import Axes, Graph, canonical, constant, make, parameter, parameters, variable, walk
+from evosearch.language.graph import (
+    Axes,
+    Graph,
+    canonical,
+    constant,
+    make,
+    parameter,
+    parameters,
+    reaches,
+    statistic,
+    variable,
+    walk,
+    with_affine,
+    without_affine,
+)
 from evosearch.language.operators import OPERATORS
 
 T = TypeVar("T")
@@ -19,7 +33,12 @@ _STARTS = (0.1, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Formulas of `binary(unary, unary)` plus `extra_operators` more, over the input `x`, numbers and learnable parameters."""
+    """Formulas over the input `x`, numbers and learnable parameters, for the places of a network that `slot` names.
+
+    Of the form `binary(unary, unary)` and up to `extra_operators` more; or, with `graph_nodes`, a graph of so many operators
+    whose inputs are any two nodes before (EvoNorms, arXiv 2004.02967, section 3.1). `statistics` are taken over each of
+    `axes`; with `affine` every formula ends with a weight and a bias per channel; the slot `gate` has the input `y` as well.
+    """
 
     operators: tuple[str, ...]
     max_nodes: int
@@ -27,8 +46,16 @@ class SearchSpace:
     constants: bool = True
     layer_parameters: int = 0
     channel_parameters: int = 0
+    graph_nodes: int = 0
+    statistics: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
+    groups: int = 32
+    affine: bool = False
+    slot: str = "act"
 
     def __post_init__(self) -> None:
+        if bool(self.statistics) != bool(self.axes):
+            raise ValueError(f"statistics and axes go together; received statistics {list(self.statistics)} over axes {list(self.axes)}")
         unknown = [o for o in self.operators if o not in OPERATORS or not OPERATORS[o].searchable]
         if unknown:
             raise ValueError(f"a space is made of operators of the table; received `{unknown[0]}`")
@@ -45,23 +72,49 @@ class SearchSpace:
 
     @property
     def max_parameters(self) -> int:
-        return self.layer_parameters + self.channel_parameters
+        return self.layer_parameters + self.channel_parameters + 2 * self.affine
 
-    def contains(self, graph: Graph) -> bool:
+    @property
+    def moments(self) -> dict[str, tuple[str, str]]:
+        """The statistics and their axes by a name of their own, e.g. `std_group`."""
+        return {f"{name}_{axes}": (name, axes) for name in self.statistics for axes in self.axes}
+
+    def finish(self, core: Graph) -> Graph:
+        """The candidate that the space makes of a formula: canonical, with the affine part if there is one."""
+        return canonical(with_affine(core) if self.affine else core)
+
+    def core(self, candidate: Graph) -> Graph | None:
+        """The formula inside a candidate; None for one that lacks the space's affine part."""
+        return without_affine(candidate) if self.affine else candidate
+
+    def contains(self, candidate: Graph) -> bool:
         """Whether a canonical graph lies in the space: its operators, size, parameters and constants."""
+        graph = self.core(candidate)
+        return graph is not None and candidate.size <= self.max_nodes and self._holds(graph)
+
+    def _holds(self, graph: Graph) -> bool:
         kinds = [p.kind for p in parameters(graph)]
-        if graph.size > self.max_nodes or kinds.count("layer") > self.layer_parameters:
+        if kinds.count("layer") > self.layer_parameters:
             return False
         if kinds.count("channel") > self.channel_parameters:
             return False
         for node in walk(graph):
-            if (node.op == "constant" and not self.constants) or isinstance(node.value, Axes):
+            if node.op == "constant" and not self.constants:
                 return False
-            if node.args and node.op not in self.operators:
+            if isinstance(node.value, Axes):
+                if (node.op, node.value.axes) not in self.moments.values() or node.value.groups not in (0, self.groups):
+                    return False
+            elif node.args and node.op not in self.operators:
                 return False
-            if node.op == "input" and node.value != "x":
+            if node.op == "input" and node.value not in self.inputs:
                 return False
-        return sum(1 for n in walk(graph) if n.args) <= 3 + self.extra_operators + 2 * self.constants
+        if not reaches(graph):  # most graphs of a random walk: the last operator took numbers or means
+            return False
+        return sum(1 for n in walk(graph) if n.args) <= (self.graph_nodes or 3 + self.extra_operators + 2 * self.constants)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("x", "y") if self.slot == "gate" else ("x",)
 
     def leaves(self) -> tuple[str, ...]:
         """The kinds of leaf an input of an operator may be."""
@@ -74,13 +127,15 @@ def walk_grammar(space: SearchSpace, choose: Choose[object]) -> Graph:
 
     The result may be too large for the space; callers check `space.contains`.
     """
+    if space.graph_nodes:
+        return space.finish(_walk_graph(space, choose))
     used: list[str] = []
 
     def pick(options: Sequence[T]) -> T:
         return choose(options)  # type: ignore[return-value, arg-type]
 
     def leaf() -> Graph:
-        x = variable("x")
+        x = variable(pick(space.inputs) if len(space.inputs) > 1 else "x")
         # plain x three times as often: a scaled input is a variant, not the rule
         kind = pick(("input", "input", "input", *space.leaves()))
         if kind == "scaled":
@@ -91,19 +146,43 @@ def walk_grammar(space: SearchSpace, choose: Choose[object]) -> Graph:
         return x
 
     def unary() -> Graph:
-        operator = pick(("", *space.unary))
+        operator = pick(("", *space.unary, *space.moments))
         inside = leaf()
-        return make(operator, inside) if operator else inside
+        return apply(space, operator, inside) if operator else inside
 
     graph = make(pick(space.binary), unary(), unary())
     for _ in range(space.extra_operators):
         form = pick(("none", "unary", "binary"))
         if form == "unary":
-            graph = make(pick(space.unary), graph)
+            graph = apply(space, pick((*space.unary, *space.moments)), graph)
         elif form == "binary":
             other = constant(pick(CONSTANTS)) if space.constants and pick((True, False)) else leaf()
             graph = make(pick(space.binary), *((graph, other) if pick((True, False)) else (other, graph)))
-    return canonical(graph)
+    return space.finish(graph)
+
+
+def apply(space: SearchSpace, name: str, *args: Graph) -> Graph:
+    """An operator or a moment of the space on its inputs."""
+    if name in space.moments:
+        moment, axes = space.moments[name]
+        return statistic(moment, args[0], axes, groups=space.groups if axes == "group" else None)
+    return make(name, *args)
+
+
+def _walk_graph(space: SearchSpace, choose: Choose[object]) -> Graph:
+    """`graph_nodes` operators in a row, each on any nodes before it; the last is the result, what it does not need is gone."""
+    starts: list[Graph] = [variable(name) for name in space.inputs]
+    starts += [constant(0.0)] if space.constants else []
+    starts += [parameter(f"c{i}", "channel", float(i % 2)) for i in range(space.channel_parameters)]
+    starts += [parameter(f"l{i}", "layer", float(i % 2)) for i in range(space.layer_parameters)]
+    nodes = list(starts)
+    names = (*space.operators, *space.moments)
+    for _ in range(space.graph_nodes):
+        name = str(choose(names))
+        arity = OPERATORS[name].arity if name in OPERATORS else 1
+        args = [choose(nodes) for _ in range(arity)]
+        nodes.append(apply(space, name, *args))  # type: ignore[arg-type]
+    return nodes[-1]
 
 
 def sample(space: SearchSpace, rng: random.Random) -> Graph:

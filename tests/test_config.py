@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evosearch import config as config_module
-from evosearch.config import ConfigError, find_space, load, read_run_file
+from evosearch import sections as config_module
+from evosearch.config import ConfigError, find_space, load, read_run_file, run_file
 from evosearch.judging.baselines import baseline
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
@@ -18,7 +18,7 @@ TEXT = (SPACES / "activation.yaml").read_text()
 @pytest.mark.parametrize("file", sorted(SPACES.glob("*.yaml")), ids=lambda p: p.name)
 def test_every_space_loads_and_reads_back(file):
     config = load(str(file))
-    assert read_run_file(config.to_yaml({"torch": "2"}), "run.yaml", lambda recorded: None) == (config, {"torch": "2"})
+    assert read_run_file(run_file(config, {"torch": "2"}), "run.yaml", lambda recorded: None) == (config, {"torch": "2"})
 
 
 BROKEN = [

@@ -15,8 +15,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from evosearch import cli
 from evosearch import run as running
 from evosearch.config import ConfigError, load
+from evosearch.delivery.summary import read
+from evosearch.delivery.table import page
 from evosearch.job import Job, Result
 from evosearch.judging import evaluate as evaluation
 from evosearch.judging.evaluate import evaluate
@@ -182,7 +185,33 @@ def test_time_that_ends_before_anything_was_fully_trained_says_so_and_can_go_on(
 def test_a_status_that_does_not_say_the_time_is_said(session):
     session(config_of(), stop_after=1)
     (session.directory / "status.json").write_text("[")
-    assert "does not say how much time" in session(config_of()).notices[0]
+    assert "does not say how much time" in session(config_of(), stop_after=1).notices[0]
+    (session.directory / "status.json").unlink()
+    assert "status.json is missing, which says how much time was spent; budget.minutes counts from now on" in session(config_of()).notices[0]
+    assert session(config_of()).notices == []
+
+
+def test_a_ctrl_c_after_sigterm_stops_at_once():
+    for first in (signal.SIGTERM, signal.SIGINT):
+        with running._interruptible() as interrupted:
+            assert not interrupted()
+            os.kill(os.getpid(), first)
+            assert interrupted()
+            os.kill(os.getpid(), signal.SIGTERM)  # a supervisor's second word is no hurry
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_start_is_told_only_once_nothing_refuses(session, monkeypatch):
+    session(config_of(14))
+    started = []
+    with pytest.raises(ValueError, match="give at least 14"):
+        run(config_of(12), session.directory, on_start=lambda: started.append(1))
+    with Log(session.directory), pytest.raises(LogError, match="in use"):
+        run(config_of(14), session.directory, on_start=lambda: started.append(1))
+    assert started == []
+    run(config_of(14), session.directory, on_start=lambda: started.append(1))
+    assert started == [1]
 
 
 # -- what is refused, before anything is written -----------------------------------------------------------------------
@@ -268,6 +297,97 @@ def test_a_damaged_run_yaml_is_one_line(tmp_path, text):
     with pytest.raises(ConfigError, match=r"run\.yaml") as caught:
         stored(tmp_path)
     assert len(str(caught.value)) < 400
+
+
+def test_a_run_yaml_that_does_not_validate_says_to_restore_it(session):
+    session(config_of(), stop_after=1)
+    file = session.directory / "run.yaml"
+    file.write_text(file.read_text().replace("max_nodes: 8", "max_nodes: 800"))
+    with pytest.raises(ConfigError, match=r"max_nodes.*restore it from a copy"):
+        stored(session.directory)
+
+
+@pytest.mark.parametrize(("old", "new"), [("max_nodes: 8", "max_nodes: 9"), ("seed: 0", "seed: 1"), ("\n  window: 4\n", "\n")])
+@pytest.mark.parametrize("length", [6, 14])  # interrupted, and finished: its segment closed
+def test_a_run_yaml_that_was_edited_is_refused(session, old, new, length):
+    session(config_of(14), stop_after=None if length == 14 else length)
+    file = session.directory / "run.yaml"
+    before = file.read_text()
+    assert old in before
+    file.write_text(before.replace(old, new, 1))
+    for act in (lambda: stored(session.directory), lambda: session(config_of(14)), lambda: run(config_of(14), session.directory)):
+        with pytest.raises(ConfigError, match=r"run\.yaml is damaged or was edited: .*restore it from a copy"):
+            act()
+    file.write_text(before.replace("evaluations: 14", "evaluations: 15"))  # what may change may
+    assert stored(session.directory)[0].budget.evaluations == 15
+    file.write_text(before)
+    assert session(config_of(14)).finished
+
+
+def test_a_beginning_that_was_killed_before_its_run_yaml_may_begin_otherwise(session):
+    prepare(session.directory, config_of())
+    (session.directory / "run.yaml").unlink()
+    assert session(config_of(12, "seed=1")).finished
+    assert stored(session.directory)[0].seed == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("run.yaml", "restore"), ("journal.jsonl", "restore"), ("results/part-000000.parquet", "restore"), ("status.json", "anew"), ("summary.json", "anew"),
+     ("lock", "anew")],
+)  # fmt: skip
+def test_a_folder_in_place_of_a_file_is_named_with_the_fix(session, name, fix):
+    session(config_of())
+    path = session.directory / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    for act in (lambda: stored(session.directory), lambda: session(config_of())):
+        with pytest.raises(LogError, match=rf"{name} is a folder where a file belongs; move it away.*{fix}"):
+            act()
+
+
+# -- how far a reader says it is ---------------------------------------------------------------------------------------
+
+
+def none_passes(job):
+    return answer(job, bar_passed=False)
+
+
+def test_a_run_without_a_pick_is_finished_only_when_all_is_told(session):
+    def reading():
+        return read(session.directory, stored(session.directory)[0])
+
+    session(config_of(), answer=none_passes, stop_after=7)
+    text = "\n".join(page(reading(), None, "", None))
+    assert not reading().finished
+    assert f"none yet, the run is unfinished (7 functions told, no final check; `evosearch resume {session.directory}` goes on)" in text
+    with pytest.raises(ValueError, match=r"no fully trained function; let it run on with `evosearch resume"):
+        cli._found(session.directory, None, ())  # what `export --best` does
+    session(config_of(), answer=none_passes)
+    assert reading().finished
+    with pytest.raises(ValueError, match="no fully trained function; search longer or wider"):
+        cli._found(session.directory, None, ())
+    assert "nothing to recommend" in "\n".join(page(reading(), None, "", None))
+
+
+def test_a_run_without_a_pick_whose_time_is_over_is_finished_and_unfinished_again_with_more(session):
+    for minutes, stop, finished in ((5.0, None, True), (9.0, 2, False), (9.0, None, True)):
+        config = config_of(30, **{"budget.minutes": minutes})
+        session(config, answer=none_passes, seconds=60.0, stop_after=stop)
+        found = read(session.directory, config)
+        assert (found.finished, found.pick) == (finished, None)
+    (session.directory / "status.json").unlink()
+    assert not read(session.directory, config).finished
+
+
+def test_a_torn_last_line_is_said_by_readers_too(session):
+    session(config_of(), stop_after=7)
+    with open(session.directory / "journal.jsonl", "ab") as journal:
+        journal.write(b"0123")
+    found = read(session.directory, stored(session.directory)[0])
+    assert "journal.jsonl is not whole" in found.notices[0]
+    assert any("is not whole" in line for line in page(found, None, "", None))
+    assert len(found.searched) == 7
 
 
 # -- faults that are not the candidate's -------------------------------------------------------------------------------

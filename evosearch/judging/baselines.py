@@ -6,7 +6,12 @@ import json
 from functools import cache
 from importlib.resources import files
 
+from evosearch.language.formula import parse
+from evosearch.language.graph import canonical, with_affine
 from evosearch.language.library import known
+
+# By slot, the baselines of what no layer gives and of what the usual one gives: the quality bar is half way between.
+QUALITY_BAR = {"act": ("identity", "relu"), "norm_act": ("batch_norm", "bn_relu")}
 
 
 @cache
@@ -17,5 +22,10 @@ def tuned() -> dict[str, str]:
 
 
 def baseline(name: str) -> str:
-    """The formula of a baseline. Raises ValueError with the nearest name."""
-    return tuned()[name] if name in tuned() else known(name).formula
+    """The formula of a baseline: a tuned one, a known layer, or a formula as it is. Raises ValueError with the nearest name."""
+    if name in tuned():
+        return tuned()[name]
+    if not name.isidentifier():
+        return str(canonical(parse(name)))
+    layer = known(name)
+    return str(canonical(with_affine(layer.graph))) if layer.affine else layer.formula

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import torch
@@ -52,6 +53,8 @@ class Plan:
     final: Stage
     device: str = "cpu"
     plugins: tuple[PlugIn, ...] = ()
+    slot: str = "act"
+    filters: filters.Limits = field(default_factory=filters.Limits)
 
     def to_text(self) -> str:
         """One line of JSON."""
@@ -65,7 +68,9 @@ class Plan:
             name: Stage(tuple(data[name]["pairs"]), data[name]["steps"], tuple(data[name]["rates"]), data[name]["seeds"])
             for name in ("quality", "full", "final")
         }
-        return Plan(**stages, device=data["device"], plugins=tuple(PlugIn(**plugin) for plugin in data["plugins"]))
+        plugins = tuple(PlugIn(**plugin) for plugin in data["plugins"])
+        limits = filters.Limits(**data["filters"] | {"dtypes": tuple(data["filters"]["dtypes"])})
+        return Plan(**stages, device=data["device"], plugins=plugins, slot=data["slot"], filters=limits)
 
 
 # What torch's allocators say when they get no memory; they raise a plain RuntimeError.
@@ -73,7 +78,11 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class _Rejected(Exception):
-    """The candidate ends here, with a reason code."""
+    """The candidate ends here, with a reason code and the figure that decided, if one did."""
+
+    def __init__(self, reason: str, figure: float = math.nan) -> None:
+        super().__init__(reason)
+        self.figure = figure if math.isfinite(figure) else None
 
 
 def worker(plan_text: str) -> Callable[[str], str]:
@@ -84,7 +93,7 @@ def worker(plan_text: str) -> Callable[[str], str]:
     for pair in {*plan.quality.pairs, *plan.full.pairs, *plan.final.pairs}:
         named = parse_pair(pair)
         task(named.task).load(named.variant)
-    train(plan.quality.pairs[0], lambda features: nn.ReLU(), seed=0, rate=1.0, steps=1)
+    train(plan.quality.pairs[0], lambda features, apply_act=True: nn.ReLU(), seed=0, rate=1.0, steps=1, slot=plan.slot)
 
     def run(job_text: str) -> str:
         (result,) = evaluate([Job.from_text(job_text)], plan)
@@ -100,12 +109,12 @@ def evaluate(jobs: Sequence[Job], plan: Plan) -> list[Result]:
 
 def _evaluate(job: Job, plan: Plan) -> Result:
     run = _Run(job, plan)
-    status, reason, error = "ok", None, None
+    status, reason, error, figure = "ok", None, None, None
     try:
         run.read()
         run.all_stages()
     except _Rejected as rejected:
-        reason = str(rejected)
+        reason, figure = str(rejected), rejected.figure
         status = "nonfinite" if reason.startswith("nonfinite:") else "rejected"
     except NonFinite as cause:
         status, reason, error = "nonfinite", f"nonfinite:{run.stage}", str(cause)
@@ -119,7 +128,7 @@ def _evaluate(job: Job, plan: Plan) -> Result:
             status, reason = "error", f"error:{type(cause).__name__}"
     return Result(
         job.index, job.candidate, status, reason, run.stage, run.scores, run.rates, run.objectives, run.seconds, plan.device,
-        f"pid-{os.getpid()}", error,
+        f"pid-{os.getpid()}", error, figure,
     )  # fmt: skip
 
 
@@ -161,10 +170,9 @@ class _Run:
             self.seconds[stage] = round(time.perf_counter() - start, 4)
 
     def _numeric(self) -> None:
-        for dtype in (torch.float32, torch.bfloat16):
-            reason = filters.finite(self.make_layer, dtype)
-            if reason:
-                raise _Rejected(reason)
+        for finding in filters.all_filters(self.make_layer, self.plan.filters):
+            if finding.reason:
+                raise _Rejected(finding.reason, finding.figure)
         self.objectives["saved_per_element"] = filters.saved_per_element(self.make_layer(8))
 
     def _quality(self) -> bool:
@@ -174,7 +182,7 @@ class _Run:
             score = self._best(pair, self.plan.quality, 0)[1].validation
             self.scores[f"quality:{pair}:0"] = score
             if bar and direction(pair) * (score - bar[f"quality:{pair}"]) < 0:
-                raise _Rejected(f"quality:{pair}")
+                raise _Rejected(f"quality:{pair}", score)
             if bar:
                 distance = direction(pair) * (score - bar[f"center:{pair}"]) / bar[f"spread:{pair}"]
                 standardized.append(max(-3.0, min(3.0, distance)))
@@ -217,4 +225,4 @@ class _Run:
         return best
 
     def _train(self, pair: str, seed: int, rate: float, steps: int) -> Trained:
-        return train(pair, self.make_layer, seed, rate, steps, self.plan.device)
+        return train(pair, self.make_layer, seed, rate, steps, self.plan.device, self.plan.slot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,17 @@ import torch.nn.functional as F
 from torch import nn
 
 _SHAPE = (4, 8, 6, 6)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Thresholds of the filters before training; None switches a filter off."""
+
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")  # finite values and gradients in each
+    saved_per_element: float | None = None  # full-size tensors that eager autograd keeps
+    dead_units: float | None = None  # share
+    propagation: float | None = None  # the input's gradient after 50 layers within 1 / limit to limit
+    stability: float | None = None  # EvoNorms' 1e8
 
 
 def finite(make_layer: Callable[[int], nn.Module], dtype: torch.dtype = torch.float32) -> str | None:
@@ -56,6 +67,21 @@ class Finding:
 
     reason: str | None
     figure: float
+
+
+def all_filters(make_layer: Callable[[int], nn.Module], limits: Limits) -> Iterator[Finding]:
+    """The filters that are switched on, cheap to dear, each as it is asked for."""
+    for dtype in limits.dtypes:
+        yield Finding(finite(make_layer, getattr(torch, dtype)), math.nan)
+    if limits.saved_per_element is not None:
+        kept = saved_per_element(make_layer(8))
+        yield Finding("saved_tensors" if kept > limits.saved_per_element else None, kept)
+    if limits.dead_units is not None:
+        yield dead_units(make_layer, limits.dead_units)
+    if limits.propagation is not None:
+        yield propagation(make_layer, smallest=1 / limits.propagation, largest=limits.propagation)
+    if limits.stability is not None:
+        yield stability(make_layer, limit=limits.stability)
 
 
 def propagation(

@@ -48,19 +48,21 @@ OBJECTIVES: dict[str, tuple[str, int]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A task (of a variant) on an architecture (of a width and depth): `task[.variant]/architecture[.WIDTH[xDEPTH]]`."""
+    """A task (of a variant) on an architecture (of a width and depth) by batches: `task[.variant]/architecture[.WIDTH[xDEPTH]][@BATCH]`."""
 
     task: str
     variant: str
     architecture: str
     width: int | None
     depth: int | None = None
+    batch: int | None = None
 
 
 def parse_pair(text: str) -> Pair:
     """The pair that the text names. Raises ValueError with the nearest name."""
     task_part, slash, architecture_part = text.partition("/")
     task, _, variant = task_part.partition(".")
+    architecture_part, at, batch = architecture_part.partition("@")
     architecture, _, size = architecture_part.partition(".")
     if not slash:
         raise ValueError(f"a pair reads task/architecture, e.g. textures/plain-cnn; received `{text[:60]}`")
@@ -71,7 +73,9 @@ def parse_pair(text: str) -> Pair:
         raise ValueError(f"unknown architecture `{architecture[:40]}` for {task}; {_nearest(architecture, measure.architectures)}")
     if variant and variant not in measure.variants:
         raise ValueError(f"unknown variant `{variant[:40]}` of {task}; {_nearest(variant, measure.variants or ('none',))}")
-    return Pair(task, variant, architecture, *_sizes(size, text))
+    if at and not (_whole(batch) and 2 <= int(batch) <= 4096):
+        raise ValueError(f"a batch size is a whole number from 2 to 4096; received `{batch[:20]}` in `{text[:60]}`")
+    return Pair(task, variant, architecture, *_sizes(size, text), int(batch) if at else None)
 
 
 def _sizes(size: str, text: str) -> tuple[int | None, int | None]:

@@ -25,6 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from evosearch.judging.architectures import MakeLayer, build
+from evosearch.judging.objectives import parse_pair
+from evosearch.judging.tasks import task
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -46,6 +50,23 @@ def scores(model: nn.Module, slots: list[nn.Module], inputs: Tensor, targets: Te
         found[name] = value if math.isfinite(value) else math.nan
         model.zero_grad(set_to_none=True)
     return found
+
+
+def measure(pair: str, make_layer: MakeLayer, seed: int, batch: int = 64) -> dict[str, float]:
+    """Every score of the pair's network with this layer, freshly initialized by `seed`, on one batch of training data."""
+    named, slots = parse_pair(pair), []
+    job = task(named.task)
+    data = job.load(named.variant)
+
+    def slot(features: int) -> nn.Module:
+        slots.append(make_layer(features))
+        return slots[-1]
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = build(named.architecture, slot, named.width, data.train[0][:2], data.outputs, depth=named.depth)
+    rows = torch.randint(len(data.train[0]), (batch,), generator=torch.Generator().manual_seed(seed))
+    return scores(model, slots, data.train[0][rows], data.train[1][rows], job.loss)
 
 
 def _weights(model: nn.Module) -> list[nn.Parameter]:

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from statistics import median
 
 import torch
 from torch import nn
 
 SHAPE = (16, 32, 14, 14)
-REPEATS = 9
-CALLS = 10  # timed together
+ROUNDS = 40
 
 
 def relative_times(layers: Mapping[str, nn.Module]) -> dict[str, float]:
-    """Median time of each layer on `SHAPE` over ReLU's, repeats interleaved so that a slow moment hits all alike.
+    """The least time of each layer on `SHAPE` over the least of a ReLU that is timed in turn with it.
 
-    Every measurement follows an untimed run of the same layer: the first one after another layer pays for its memory.
+    Load only ever adds time, and one call is shorter than the turn that the system gives a process: of many calls some are
+    undisturbed, and their time is the layer's own. ReLU takes turns with each layer because the clock of the machine drifts.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        everyone = {"": nn.ReLU(), **layers}
-        seconds: dict[str, list[float]] = {name: [] for name in everyone}
-        for _ in range(REPEATS):
-            for name, layer in everyone.items():
-                _forward_backward(layer, x)
-                start = time.perf_counter()
-                for _ in range(CALLS):
-                    _forward_backward(layer, x)
-                seconds[name].append(time.perf_counter() - start)
+        return {name: round(_relative(layer, x), 2) for name, layer in layers.items()}
     finally:
         torch.set_num_threads(threads)
-    reference = median(seconds.pop(""))
-    return {name: round(median(values) / reference, 2) for name, values in seconds.items()}
+
+
+def _relative(layer: nn.Module, x: torch.Tensor) -> float:
+    relu, least, reference = nn.ReLU(), float("inf"), float("inf")
+    for _ in range(ROUNDS):
+        least = min(least, _seconds(layer, x))
+        reference = min(reference, _seconds(relu, x))
+    return least / reference
+
+
+def _seconds(layer: nn.Module, x: torch.Tensor) -> float:
+    """One call after an untimed one: the first after another layer pays for its memory."""
+    _forward_backward(layer, x)
+    start = time.perf_counter()
+    _forward_backward(layer, x)
+    return time.perf_counter() - start
 
 
 def _forward_backward(layer: nn.Module, x: torch.Tensor) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ class Trained:
 
     validation: float
     test: Callable[[], float] = field(compare=False)
+    curve: tuple[float, ...] = ()  # mean training loss of each eighth of the steps
 
 
 def train(pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, device: str = "cpu", slot: str = "act") -> Trained:
@@ -42,9 +45,14 @@ def train(pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, 
     data = job.load(named.variant)
     with _seeded(seed):
         model = build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
-    _fit(model, job, data.train, seed, rate * job.rates[named.architecture], steps, device)
+    losses = _fit(model, job, data.train, seed, rate * job.rates[named.architecture], steps, device, named.batch or job.batch_size)
     model.eval()
-    return Trained(_score(model, job, data.validation, device), partial(_score, model, job, data.test, device))
+    return Trained(_score(model, job, data.validation, device), partial(_score, model, job, data.test, device), _eighths(losses))
+
+
+def _eighths(losses: list[float]) -> tuple[float, ...]:
+    cuts = [len(losses) * k // 8 for k in range(9)]
+    return tuple(fmean(losses[a:b]) for a, b in pairwise(cuts) if b > a)
 
 
 @contextmanager
@@ -65,8 +73,10 @@ def _own_loop(name: str, loop: Loop, make_layer: MakeLayer, seed: int, budget: B
     return Trained(_finite(name, float(found["validation"])), test)
 
 
-def _fit(model: nn.Module, job: Task, split: Split, seed: int, rate: float, steps: int, device: str) -> None:
+def _fit(model: nn.Module, job: Task, split: Split, seed: int, rate: float, steps: int, device: str, size: int) -> list[float]:
+    """Trains; the losses of all steps."""
     inputs, targets = split
+    losses = []
     generator = torch.Generator().manual_seed(seed + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     model.train()
@@ -74,13 +84,15 @@ def _fit(model: nn.Module, job: Task, split: Split, seed: int, rate: float, step
         warm = min(1.0, (step + 1) / (0.05 * steps))
         for group in optimizer.param_groups:
             group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-        batch = torch.randint(len(inputs), (job.batch_size,), generator=generator)
+        batch = torch.randint(len(inputs), (size,), generator=generator)
         loss = _loss(model, job, inputs[batch].to(device), targets[batch].to(device))
-        if not math.isfinite(loss.item()):
-            raise NonFinite(f"the loss of {job.name} at step {step} is {loss.item()}")
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise NonFinite(f"the loss of {job.name} at step {step} is {losses[-1]}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    return losses
 
 
 def _loss(model: nn.Module, job: Task, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from evosearch.language.candidate import parse_candidate
-from evosearch.language.graph import Axes, Graph, depends_on, parameters, walk
+from evosearch.language.graph import Axes, Graph, depends_on, parameters, reaches, walk
 from evosearch.meaning.derive import derivative, has_statistics
+from evosearch.meaning.facts import complexity
 from evosearch.meaning.numeric import Array, equal, evaluate, fingerprints
+from evosearch.meaning.require import Requirements, unmet
 
 _PROBE: Array = np.linspace(-10.0, 10.0, 401)
 _CENTER = np.abs(_PROBE) <= 4.0
@@ -19,19 +22,21 @@ _SMALLEST = 1e-4
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a candidate is not dispatched: `rejected` with a reason code, or `duplicate` of the dispatched job `duplicate_of`."""
+    """Why a candidate is not dispatched: `rejected` with a reason code and the figure that decided, if one did, or `duplicate`
+    of the dispatched job `duplicate_of`."""
 
     status: str
     reason: str
     duplicate_of: int | None = None
+    figure: float | None = None
 
 
 class Screen:
     """Remembers every function asked so far, pending ones too, and says what need not be trained."""
 
-    def __init__(self, max_nodes: int, max_parameters: int) -> None:
-        self.max_nodes = max_nodes
-        self.max_parameters = max_parameters
+    def __init__(self, max_nodes: int, max_parameters: int, max_cost: int | None = None, required: Requirements | None = None) -> None:
+        self.max_nodes, self.max_parameters, self.max_cost = max_nodes, max_parameters, max_cost
+        self.required = required or Requirements()
         self._asked: dict[bytes, list[tuple[int, Graph]]] = {}
 
     def check(self, candidate: str) -> Verdict | None:
@@ -40,6 +45,12 @@ class Screen:
         reason = self._static(graph) or numeric(graph)
         if reason:
             return Verdict("rejected", reason)
+        cost = complexity(graph)
+        if self.max_cost is not None and cost > self.max_cost:
+            return Verdict("rejected", "static:cost", figure=float(cost))
+        broken = unmet(graph, self.required)
+        if broken:
+            return Verdict("rejected", f"require:{broken[0]}", figure=broken[1] if broken[1] is not None and math.isfinite(broken[1]) else None)
         key = fingerprints([graph])[0]
         for index, other in self._asked.get(key or b"", []):
             if equal(graph, other):
@@ -59,6 +70,8 @@ class Screen:
             return "static:parameters"
         if not depends_on(graph):
             return "static:no_input"
+        if not reaches(graph):
+            return "static:only_statistics"
         for node in walk(graph):
             leaves = {leaf.op for leaf in walk(node) if not leaf.args}
             if node.args and leaves == {"constant"}:

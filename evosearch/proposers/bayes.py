@@ -38,8 +38,11 @@ class BayesProposer:
         """Files an outcome under its structure; one without numbers is filed with the rate 1 on its input."""
         if outcome.status != "ok" or "mean" not in outcome.objectives:
             return
-        graph = _with_numbers(parse(outcome.candidate))
-        if self.space.contains(graph):
+        core = self.space.core(parse(outcome.candidate))
+        if core is None:
+            return
+        graph = _with_numbers(core)
+        if self.space.contains(self.space.finish(graph)):
             structure, numbers = _split(graph)
             self._told.setdefault(structure, []).append((numbers, outcome.objectives["mean"], str(graph)))
 
@@ -52,8 +55,8 @@ class BayesProposer:
         first = self._told[structure][0]
         best = max(told, key=lambda entry: entry[1])
         numbers = _suggest(first[0], told, rng.getrandbits(31))
-        graph = _join(parse(first[2]), numbers)
-        return Proposal(str(graph), (parse(best[2]).canonical_id,), self.name)
+        graph = self.space.finish(_join(parse(first[2]), numbers))
+        return Proposal(str(graph), (self.space.finish(parse(best[2])).canonical_id,), self.name)
 
 
 def _suggest(center: list[float], told: list[tuple[list[float], float, str]], seed: int) -> list[float]:

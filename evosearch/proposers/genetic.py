@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 from deap import base, gp, tools
 
 from evosearch.language.formula import parse
-from evosearch.language.graph import Graph, Parameter, canonical, constant, make, parameter, variable
+from evosearch.language.graph import Axes, Graph, Parameter, constant, make, parameter, parameters, variable
 from evosearch.language.operators import OPERATORS
 from evosearch.proposers import Outcome, Proposal
-from evosearch.space import CONSTANTS, SearchSpace, sample
+from evosearch.space import CONSTANTS, SearchSpace, apply, sample
 
 _OBJECTIVES = ("mean", "worst", "simplicity")
 _POPULATION = 24
@@ -88,7 +88,7 @@ class GeneticProposer:
         with _lent_randomness(rng):
             for _ in range(_TRIES):
                 parents, tree = self._child(rng)
-                graph = canonical(_graph(tree))
+                graph = self.space.finish(_graph(tree, self.space))
                 ids = tuple(p.canonical_id for p in parents)
                 if graph.canonical_id not in ids and self.space.contains(graph):
                     return Proposal(str(graph), ids, self.name)
@@ -111,7 +111,9 @@ class GeneticProposer:
         return second if second.fitness.dominates(first.fitness) else first
 
     def _tree(self, parent: _Parent) -> Any:
-        return gp.PrimitiveTree(list(_nodes(parse(parent.candidate), self._primitives)))
+        core = self.space.core(parse(parent.candidate))
+        assert core is not None, "the population holds only members of the space"
+        return gp.PrimitiveTree(list(_nodes(core, self._primitives, _places(core))))
 
 
 @contextmanager
@@ -125,63 +127,75 @@ def _lent_randomness(rng: random.Random) -> Iterator[None]:
 
 
 def _primitive_set(space: SearchSpace) -> Any:
-    primitives = gp.PrimitiveSetTyped("formula", [Tensor], Tensor, prefix="x")
-    primitives.renameArguments(x0="x")
+    primitives = gp.PrimitiveSetTyped("formula", [Tensor] * len(space.inputs), Tensor, prefix="x")
+    primitives.renameArguments(**{f"x{i}": name for i, name in enumerate(space.inputs)})
     for name in space.operators:
         primitives.addPrimitive(make, [Tensor] * OPERATORS[name].arity, Tensor, name=name)
+    for name in space.moments:
+        primitives.addPrimitive(apply, [Tensor], Tensor, name=name)
+    zero = (0.0,) if space.graph_nodes else ()
     if space.constants:
         primitives.addPrimitive(constant, [Number], Tensor, name="number")
         primitives.addPrimitive(abs, [Number], Number, name="minus")  # DEAP's growth needs an operator of every type
-        for value in CONSTANTS:
+        for value in (*zero, *CONSTANTS):
             primitives.addTerminal(value, Number, name=repr(value))  # DEAP keeps the name, not the value
-    kinds = ["layer"] * bool(space.layer_parameters) + ["channel"] * bool(space.channel_parameters)
+    kinds = [f"layer{i}" for i in range(space.layer_parameters)] + [f"channel{i}" for i in range(space.channel_parameters)]
     if kinds:
         primitives.addPrimitive(parameter, [Learnable], Tensor, name="learn")
         primitives.addPrimitive(abs, [Learnable], Learnable, name="minus_start")
         for kind in kinds:
-            for start in (0.1, 0.5, 1.0):
+            for start in (*zero, 0.1, 0.5, 1.0):
                 primitives.addTerminal((kind, start), Learnable, name=f"{kind}={start!r}")
     return primitives
 
 
-def _nodes(graph: Graph, primitives: Any) -> Iterator[Any]:
+def _places(graph: Graph) -> dict[str, str]:
+    """Each parameter's place: `layer0` for the first of its kind."""
+    places: dict[str, str] = {}
+    for p in parameters(graph):
+        places[p.name] = f"{p.kind}{sum(place.startswith(p.kind) for place in places.values())}"
+    return places
+
+
+def _nodes(graph: Graph, primitives: Any, places: Mapping[str, str]) -> Iterator[Any]:
     """A graph as DEAP's prefix list of primitives and terminals."""
     if isinstance(graph.value, float):
         yield primitives.mapping["number"]
         yield gp.Terminal(repr(graph.value), True, Number)
     elif isinstance(graph.value, Parameter):
         yield primitives.mapping["learn"]
-        yield gp.Terminal(f"{graph.value.kind}={graph.value.init!r}", True, Learnable)
-    elif graph.op == "input":
-        yield primitives.mapping["x"]
+        yield gp.Terminal(f"{places[graph.value.name]}={graph.value.init!r}", True, Learnable)
+    elif isinstance(graph.value, str):
+        yield primitives.mapping[graph.value]
     else:
-        yield primitives.mapping[graph.op]
+        yield primitives.mapping[f"{graph.op}_{graph.value.axes}" if isinstance(graph.value, Axes) else graph.op]
         for arg in graph.args:
-            yield from _nodes(arg, primitives)
+            yield from _nodes(arg, primitives, places)
 
 
-def _graph(tree: Any) -> Graph:
-    """The graph of a DEAP tree; every learnable leaf is a parameter of its own."""
+def _graph(tree: Any, space: SearchSpace) -> Graph:
+    """The graph of a DEAP tree; learnable leaves of one place and one start are one parameter."""
     stack: list[Graph] = []
     values: list[str] = []
     for position in range(len(tree) - 1, -1, -1):
         node = tree[position]
         if node.name == "minus":
-            values.append(repr(-float(values.pop())))
+            values.append(repr(0.0 - float(values.pop())))
         elif node.name == "minus_start":
-            kind, _, start = values.pop().partition("=")
-            values.append(f"{kind}={-float(start)!r}")
+            place, _, start = values.pop().partition("=")
+            values.append(f"{place}={0.0 - float(start)!r}")
         elif node.ret is Number or node.ret is Learnable:
             values.append(node.value)
         elif node.name == "number":
             stack.append(constant(float(values.pop())))
         elif node.name == "learn":
-            kind, _, start = values.pop().partition("=")
-            stack.append(parameter(f"p{position}", kind, float(start)))
+            text = values.pop()
+            place, _, start = text.partition("=")
+            stack.append(parameter(text, place.rstrip("0123456789"), float(start)))
         elif isinstance(node, gp.Primitive):
-            stack.append(make(node.name, *(stack.pop() for _ in range(node.arity))))
+            stack.append(apply(space, node.name, *(stack.pop() for _ in range(node.arity))))
         else:
-            stack.append(variable("x"))
+            stack.append(variable(node.value))
     return stack.pop()
 
 
@@ -197,7 +211,7 @@ def _replace(tree: Any, primitives: Any) -> tuple[Any]:
 
 def _redraw_inputs(tree: Any, primitives: Any) -> tuple[Any]:
     """One operator stays, its inputs are drawn again."""
-    operators = [i for i, node in enumerate(tree) if isinstance(node, gp.Primitive) and node.name in OPERATORS]
+    operators = [i for i, node in enumerate(tree) if isinstance(node, gp.Primitive) and node.args[0] is Tensor]
     if operators:
         at = gp.random.choice(operators)
         inputs = [part for type_ in tree[at].args for part in _fresh(primitives, type_, 1)]

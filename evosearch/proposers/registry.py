@@ -13,6 +13,7 @@ PROPOSERS = {
     "random": "evosearch.proposers.random:RandomProposer",
     "genetic": "evosearch.proposers.genetic:GeneticProposer",
     "bayes": "evosearch.proposers.bayes:BayesProposer",
+    "tuned": "evosearch.proposers.tuned:TunedProposer",
 }
 
 

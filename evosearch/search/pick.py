@@ -13,6 +13,8 @@ from evosearch.search.scale import Scale
 
 Row = Mapping[str, Any]
 
+NOT_FOUND = ("baseline", "tuned")  # what a search is measured against is no find of it
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -59,11 +61,11 @@ def pick(rows: Sequence[Row], scale: Scale) -> Pick | None:
     Where no mean beats every baseline's, the best mean, marked as not leading. None when nothing found was fully trained.
     """
     full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and admitted(objectives_point(r))]
-    found = [r for r in full if r["proposer"] != "baseline"]
+    found = [r for r in full if r["proposer"] not in NOT_FOUND]
     if not found:
         return None
     best_baseline = max((r["objectives"]["mean"] for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]), default=-math.inf)
-    leading = [r for r in front(full) if r["proposer"] != "baseline" and r["objectives"]["mean"] > best_baseline]
+    leading = [r for r in front(full) if r["proposer"] not in NOT_FOUND and r["objectives"]["mean"] > best_baseline]
     name = "worst" if leading else "mean"
     noise = seed_noise(rows, scale)
     top = max(r["objectives"][name] for r in leading or found)
@@ -72,10 +74,10 @@ def pick(rows: Sequence[Row], scale: Scale) -> Pick | None:
     return Pick(chosen["index"], chosen["candidate"], bool(leading))
 
 
-def contestants(rows: Sequence[Row], chosen: Pick | None, strongest: int = 3) -> list[str]:
-    """The candidates of the final check: the pick, the strongest baselines by mean, and ReLU; none where there is no pick to check."""
+def contestants(rows: Sequence[Row], chosen: Pick | None, usual: str = "relu(x)", strongest: int = 3) -> list[str]:
+    """The candidates of the final check: the pick, the strongest baselines by mean, and the usual one; none where there is no pick to check."""
     if chosen is None:
         return []
     baselines = [r for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]]
     ranked = sorted(baselines, key=lambda r: (-r["objectives"]["mean"], r["index"]))[:strongest]
-    return list(dict.fromkeys([chosen.candidate, *(r["candidate"] for r in ranked), "relu(x)"]))
+    return list(dict.fromkeys([chosen.candidate, *(r["candidate"] for r in ranked), usual]))

@@ -34,14 +34,16 @@ def pair_scores(scores: Mapping[str, float], stage: str) -> dict[str, float]:
     return {pair: fmean(values) for pair, values in found.items()}
 
 
-def freeze(baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str, int]) -> Scale:
-    """The scale from the baselines' scores by name; `identity` is what no activation gives, `relu` what the usual one gives.
+def freeze(
+    baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str, int], trivial: str = "identity", usual: str = "relu"
+) -> Scale:
+    """The scale from the baselines' scores by name; `trivial` is what no layer gives, `usual` what the usual one gives.
 
-    Raises ValueError when `identity` or `relu` did not finish: without them there is no quality bar.
+    Raises ValueError when one of the two did not finish: without them there is no quality bar.
     """
-    missing = [name for name in ("identity", "relu") if not baselines.get(name)]
+    missing = [name for name in (trivial, usual) if not baselines.get(name)]
     if missing:
-        raise ValueError(f"the quality bar needs the baselines identity and relu; `{missing[0]}` has no scores, see its row in the log")
+        raise ValueError(f"the quality bar needs the baselines {trivial} and {usual}; `{missing[0]}` has no scores, see its row in the log")
     center, spread, quality = {}, {}, {}
     for stage in ("quality", "full"):
         by_pair = [pair_scores(scores, stage) for scores in baselines.values()]
@@ -50,11 +52,11 @@ def freeze(baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str
             low, middle, high = quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
             center[f"{stage}:{pair}"] = median(values)
             spread[f"{stage}:{pair}"] = max(high - low, 1e-3 * abs(middle), 1e-6)
-    trivial, usual = (pair_scores(baselines[name], "quality") for name in ("identity", "relu"))
+    low_scores, high_scores = (pair_scores(baselines[name], "quality") for name in (trivial, usual))
     for pair in {key.partition(":")[2] for key in center if key.startswith("quality:")}:
-        if pair not in trivial or pair not in usual:
-            raise ValueError(f"the quality bar of {pair} needs the baselines identity and relu; one has no score there, see its row in the log")
-        quality[pair] = trivial[pair] + 0.5 * (usual[pair] - trivial[pair])
+        if pair not in low_scores or pair not in high_scores:
+            raise ValueError(f"the quality bar of {pair} needs the baselines {trivial} and {usual}; one has no score there, see its row in the log")
+        quality[pair] = low_scores[pair] + 0.5 * (high_scores[pair] - low_scores[pair])
     assert set(quality) <= set(directions)
     return Scale(center, spread, quality)
 

@@ -31,13 +31,14 @@ import pyarrow.parquet as pq
 
 Row = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 SEGMENT_ROWS = 2000
 TEMPORARY = "_tmp."  # what begins so is the rest of a write that did not finish
 _FIXED = {
     "index": pa.int64(), "ask": pa.int64(), "attempt": pa.int64(), "candidate": pa.string(), "canonical_id": pa.string(),
     "parents": pa.string(), "proposer": pa.string(), "stage": pa.string(), "status": pa.string(), "reason": pa.string(),
     "duplicate_of": pa.int64(), "seed": pa.int64(), "device": pa.string(), "worker": pa.string(), "error": pa.string(),
+    "figure": pa.float64(),
 }  # fmt: skip
 _TABLES = ("objectives", "scores", "rates", "seconds")
 
@@ -74,12 +75,33 @@ def unwritable(path: Path, error: OSError) -> LogError:
     """What the system refused, of which path, and what to do about it."""
     fixes = {
         errno.ENOSPC: "make room there", errno.EDQUOT: "make room there (the quota is used up)",
-        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.ENAMETOOLONG: "choose a shorter name", errno.EISDIR: "it is a folder where a file belongs: move it away",
         errno.ENOTDIR: "a part of that path is a file: choose another folder", errno.EEXIST: "there is a file: choose another folder",
     }  # fmt: skip
     fix = fixes.get(error.errno or 0, "choose a folder that you may write to")
     shown = str(path) if len(str(path)) <= 160 else f"{str(path)[:120]}...{str(path)[-30:]}"
     return LogError(f"{shown} cannot be written ({error.strerror or error}); {fix}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises FileNotFoundError, and LogError with the fix for whatever else the system refuses."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        fix = "move it away and restore the file from a copy" if isinstance(error, IsADirectoryError) else "make it a file that you may read"
+        raise LogError(f"{path} cannot be read ({error.strerror or error}); {fix}") from None
+
+
+def check_files(directory: Path) -> None:
+    """Raises LogError for a folder in place of one of a run's files, which would else be met in the middle of the work."""
+    kept = [directory / name for name in ("run.yaml", "journal.jsonl")]
+    anew = [directory / name for name in ("status.json", "summary.json", "lock")]
+    for path in (*kept, *_parts(directory), *anew):
+        if os.path.isdir(path):
+            fix = ": it is written anew" if path in anew else " and restore the file from a copy"
+            raise LogError(f"{path} is a folder where a file belongs; move it away{fix}")
 
 
 def _write_whole(handle: int, data: bytes) -> None:
@@ -96,7 +118,7 @@ def _frame(record: Mapping[str, Any]) -> bytes:
 
 def read_journal(path: Path) -> tuple[list[dict[str, Any]], int, bool]:
     """The journal's records, the byte length that is sound, and whether a torn tail follows it. Raises LogError for damage inside."""
-    data = path.read_bytes() if path.exists() else b""
+    data = read_bytes(path) if path.exists() else b""
     records: list[dict[str, Any]] = []
     position = 0
     while position < len(data):
@@ -143,7 +165,7 @@ class Log:
             self._open_journal()
         except OSError as error:
             self.release()
-            raise unwritable(directory, error) from error
+            raise unwritable(Path(error.filename or directory), error) from error
         except BaseException:
             self.release()
             raise
@@ -257,17 +279,29 @@ def _take_lock(directory: Path) -> Any:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     except OSError as error:
-        raise unwritable(directory, error) from error
+        raise unwritable(Path(error.filename or directory), error) from error
     return lock
 
 
-def read_run(directory: Path) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Rows and records of a run as they stand, without its lock; safe while the run goes on. Raises LogError."""
+def read_run(directory: Path, notices: list[str] | None = None) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Rows and records of a run as they stand, without its lock; safe while the run goes on. Raises LogError.
+
+    `notices` hears of a last line that is not whole.
+    """
+    records, torn = read_records(directory)
+    if torn and notices is not None:
+        path = directory / "journal.jsonl"
+        notices.append(f"the last line of {path} is not whole and not shown: it is being written, or torn, and then `evosearch resume {directory}` drops it")
+    return _rows(directory, records), records
+
+
+def read_records(directory: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The records of a run's journal, and whether a torn line follows. Raises LogError."""
     if not (directory / "run.yaml").exists():
         raise LogError(f"{directory} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
-    records, _, _ = read_journal(directory / "journal.jsonl")
+    records, _, torn = read_journal(directory / "journal.jsonl")
     _segment(directory, records)
-    return _rows(directory, records), records
+    return records, torn
 
 
 def _segment(directory: Path, records: Sequence[Mapping[str, Any]]) -> int:
@@ -302,7 +336,7 @@ def _parts(directory: Path) -> list[Path]:
 def _part_rows(path: Path, checksum: int | None) -> list[Row]:
     """The rows of a closed segment; `checksum` is None for a run that was begun before parts had one."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         raise LogError(f"{path} is missing although later segments exist; restore it from a copy") from None
     if checksum not in {None, zlib.crc32(data)}:

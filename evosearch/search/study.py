@@ -25,6 +25,8 @@ FINAL_INDEX = 10**9  # final jobs are numbered apart, so that a longer search ca
 MAX_ATTEMPTS = 300
 UNFINISHED = ("timeout", "memory", "crash", "error", "lost", "quarantined")  # ended by a limit or a fault, not by a verdict
 
+KILLS = ("crash:SIGKILL", "crash:server", "lost:server", "quarantined:lost_workers")  # ended by no limit, and by no fault that one can see
+
 
 class ScreenLike(Protocol):
     """The driver's own verdicts (meaning.screen.Screen)."""
@@ -48,6 +50,8 @@ class Settings:
     quality_pairs: tuple[str, ...]
     final_pairs: tuple[str, ...]
     promote: float
+    trivial: str = "identity"  # the baseline that gives what no layer gives
+    usual: str = "relu"  # and what the usual one gives: the quality bar is half way between
 
 
 class Study:
@@ -107,6 +111,9 @@ class Study:
             return None
         return self._ask_proposer()
 
+    def _usual(self) -> str:
+        return next((str(parse_candidate(formula)) for name, formula in self.settings.baselines if name == self.settings.usual), "relu(x)")
+
     def _told_up_to(self, last: int) -> bool:
         """Tells the proposer every result with index <= last, in order; False while one is missing."""
         if any(index not in self._results for index in range(self._visible, last + 1)):
@@ -159,7 +166,7 @@ class Study:
         self._freeze()
         self._final = []
         first = FINAL_INDEX + 1000 * self._search_end
-        for candidate in contestants(self.rows(), self.pick()):
+        for candidate in contestants(self.rows(), self.pick(), self._usual()):
             for pair in self.settings.final_pairs:
                 job = Job(first + len(self._final), candidate, FINAL_SEED, "final", (pair,), {})
                 self._register(job, Proposal(candidate, (), "final"), [])
@@ -207,10 +214,10 @@ class Study:
             return f"a worker cannot do its work ({error}); nothing is logged for job {result.index}: mend that and resume"
         if result.index < len(self.settings.baselines) and result.status in UNFINISHED:
             name, _ = self.settings.baselines[result.index]
-            return (
-                f"the baseline {name} did not finish: {result.reason} ({error}); every score is in units of the baselines: resume with a larger "
-                "execution.time_limit or execution.memory_limit_gb, or leave it out in a new --out"
-            )
+            what = f"the baseline {name} did not finish: {result.reason} ({error}); every score is in units of the baselines"
+            if result.reason in KILLS:
+                return f"{what}, and this one's worker was killed from outside: `evosearch resume {self.log.directory}` asks it again"
+            return f"{what}: resume with a larger execution.time_limit or execution.memory_limit_gb, or leave it out in a new --out"
         return None
 
     def _replay(self, job: Job, answer: Row) -> None:
@@ -229,13 +236,14 @@ class Study:
             return
         scores = {name: self._results[i]["scores"] for i, (name, _) in enumerate(self.settings.baselines)}
         for i, (name, _) in enumerate(self.settings.baselines):
-            if name in ("identity", "relu") and not scores[name]:
+            if name in (self.settings.trivial, self.settings.usual) and not scores[name]:
                 row = self._results[i]
                 raise ValueError(
-                    f"the quality bar follows from the baselines identity and relu, and `{name}` has no score: {row['reason']} ({row['error']}); "
+                    f"the quality bar follows from the baselines {self.settings.trivial} and {self.settings.usual}, and `{name}` has no score: "
+                    f"{row['reason']} ({row['error']}); "
                     "change judging so that it trains, in a new --out"
                 )
-        self.scale = freeze(scores, self.settings.directions)
+        self.scale = freeze(scores, self.settings.directions, self.settings.trivial, self.settings.usual)
         frozen = {"center": dict(self.scale.center), "spread": dict(self.scale.spread), "quality": dict(self.scale.quality)}
         logged = self.log.marks("scale")
         if not logged:
@@ -297,7 +305,7 @@ def _row(ask: int, attempt: int, proposal: Proposal, seed: int) -> Row:
         "index": None, "ask": ask, "attempt": attempt, "candidate": proposal.candidate,
         "canonical_id": parse_candidate(proposal.candidate).canonical_id, "parents": " ".join(proposal.parents),
         "proposer": proposal.proposer, "stage": "", "status": "", "reason": None, "duplicate_of": None, "seed": seed,
-        "device": None, "worker": None, "error": None, "objectives": {}, "scores": {}, "rates": {}, "seconds": {},
+        "device": None, "worker": None, "error": None, "figure": None, "objectives": {}, "scores": {}, "rates": {}, "seconds": {},
     }  # fmt: skip
 
 
@@ -305,12 +313,13 @@ def _screened_row(ask: int, attempt: int, proposal: Proposal, verdict: Any, seed
     stage = verdict.reason.partition(":")[0]
     return _row(ask, attempt, proposal, seed) | {
         "stage": stage, "status": verdict.status, "reason": verdict.reason, "duplicate_of": verdict.duplicate_of,
+        "figure": verdict.figure,
     }  # fmt: skip
 
 
 def _filled(row: Row, result: Result) -> Row:
     return row | {
         "stage": result.stage, "status": result.status, "reason": result.reason, "device": result.device, "worker": result.worker,
-        "error": result.error, "objectives": dict(result.objectives), "scores": dict(result.scores), "rates": dict(result.rates),
+        "error": result.error, "figure": result.figure, "objectives": dict(result.objectives), "scores": dict(result.scores), "rates": dict(result.rates),
         "seconds": dict(result.seconds),
     }  # fmt: skip

@@ -31,7 +31,7 @@ def proposals(name, count=60):
     return texts
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", [name for name in PROPOSERS if name != "tuned"])  # a control, not of the space
 def test_every_proposal_lies_in_its_space(name):
     for text in proposals(name):
         graph = parse(text)
@@ -69,13 +69,16 @@ def test_selection_draws_proposals_towards_a_planted_target(planted):
     target = evaluate(parse(planted), {"x": grid})
 
     def later_gaps(name):
-        proposer, gaps = make_proposer(name, SPACE), []
-        for k in range(300):
-            proposal = proposer.ask(random.Random(k))
-            gap = float(np.abs(evaluate(parse(proposal.candidate), {"x": grid}) - target).mean())
-            gaps.append(gap if np.isfinite(gap) else 100.0)
-            proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": -gaps[-1], "worst": -gaps[-1], "simplicity": 0.0}))
-        return np.median(gaps[150:])
+        found = []
+        for seed in range(3):
+            proposer, gaps = make_proposer(name, SPACE), []
+            for k in range(300):
+                proposal = proposer.ask(random.Random(1000 * seed + k))
+                gap = float(np.abs(evaluate(parse(proposal.candidate), {"x": grid}) - target).mean())
+                gaps.append(gap if np.isfinite(gap) else 100.0)
+                proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": -gaps[-1], "worst": -gaps[-1], "simplicity": 0.0}))
+            found.append(np.median(gaps[150:]))
+        return np.median(found)
 
     assert later_gaps("genetic") < 0.8 * later_gaps("random")
 

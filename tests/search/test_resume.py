@@ -23,8 +23,10 @@ def test_code_that_makes_another_scale_of_the_same_baselines_is_refused(tmp_path
 
 @pytest.mark.parametrize(
     ("index", "fault", "message"),
-    [(1, {"status": "timeout", "reason": "timeout", "error": "killed after 1 s"}, r"baseline relu did not finish: timeout \(killed after 1 s\)"),
-     (3, {"status": "crash", "reason": "crash:server", "error": "the worker died"}, r"baseline sine did not finish: crash:server"),
+    [(1, {"status": "timeout", "reason": "timeout", "error": "killed after 1 s"}, r"relu did not finish: timeout \(killed after 1 s\).*larger execution"),
+     (3, {"status": "crash", "reason": "crash:server", "error": "the worker died"}, r"sine did not finish.*outside: `evosearch resume .*hit` asks"),
+     (2, {"status": "crash", "reason": "crash:SIGKILL", "error": "ended by SIGKILL"}, r"baseline tanh did not finish: crash:SIGKILL .*`evosearch resume"),
+     (2, {"status": "crash", "reason": "crash:SIGSEGV", "error": "ended by SIGSEGV"}, r"baseline tanh did not finish: crash:SIGSEGV .*in a new --out"),
      (9, {"status": "error", "reason": "error:environment", "error": "disk full"}, r"cannot do its work \(disk full\); nothing is logged for job 9")],
 )  # fmt: skip
 def test_a_fault_that_is_not_the_candidates_stops_the_run_and_is_asked_again(tmp_path, index, fault, message):

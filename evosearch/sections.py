@@ -1,0 +1,188 @@
+"""What a configuration may say: one model a section, each field with its type, range and default. What the YAML keys are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.objectives import check_slot, parse_pair
+from evosearch.language.formula import parse
+from evosearch.language.graph import depends_on
+from evosearch.language.operators import OPERATORS, STATISTICS
+from evosearch.proposers.registry import PROPOSERS
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _operator(name: str) -> str:
+    searchable = [row.name for row in OPERATORS.values() if row.searchable]
+    if name in searchable:
+        return name
+    if name in STATISTICS:
+        raise ValueError(f"`{name}` is a statistic of a whole tensor; spaces of this version search elementwise functions of x")
+    if name in OPERATORS:
+        raise ValueError(f"`{name}` serves derivatives and is not searched; `evosearch operators` lists what is")
+    raise ValueError(f"unknown operator `{name[:40]}`; {nearest(name, searchable)}")
+
+
+def _pair(text: str) -> str:
+    parse_pair(text)
+    return text
+
+
+def _baseline(name: str) -> str:
+    if depends_on(parse(baseline(name)), "y"):
+        raise ValueError(f"`{name[:40]}` has a gate y; a baseline is a function of x alone")
+    return name
+
+
+def _distinct(names: list[T]) -> list[T]:
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise ValueError(f"`{twice}` stands here twice; leave one out")
+    return names
+
+
+def _proposer(name: str) -> str:
+    if name not in PROPOSERS:
+        raise ValueError(f"unknown proposer `{name[:40]}`; {nearest(name, PROPOSERS)}")
+    return name
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A suggestion for a name that is not there."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(names)}"
+
+
+Factor = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+T = TypeVar("T")
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+
+
+class RequireSection(Section):
+    """What every candidate must be (meaning.require.Requirements)."""
+
+    smooth: Literal["", "C0", "C1", "C2"] = ""
+    monotone: bool = False
+    lipschitz: Limit = None
+    bounded: bool = False
+    invertible: bool = False
+    batch_independent: bool = False
+
+
+class SpaceSection(Section):
+    """What may be built (space.SearchSpace)."""
+
+    operators: Distinct[Annotated[str, AfterValidator(_operator)]]
+    max_nodes: Annotated[int, Field(ge=2, le=64)]
+    extra_operators: Annotated[int, Field(ge=0, le=8)] = 1
+    constants: bool = True
+    layer_parameters: Annotated[int, Field(ge=0, le=4)] = 0
+    channel_parameters: Annotated[int, Field(ge=0, le=4)] = 0
+    graph_nodes: Annotated[int, Field(ge=0, le=30)] = 0
+    statistics: Distinct[Literal["mean", "var", "std", "rms"]] = []
+    axes: Distinct[Literal["batch", "layer", "instance", "group", "channel"]] = []
+    groups: Annotated[int, Field(ge=1, le=1024)] = 32
+    affine: bool = False
+    slot: Literal["act", "norm_act"] = "act"
+    require: RequireSection = Field(default_factory=lambda: RequireSection())
+
+
+class StageSection(Section):
+    """Where and how long to train."""
+
+    pairs: Annotated[Distinct[Annotated[str, AfterValidator(_pair)]], Field(min_length=1)]
+    steps: Annotated[int, Field(ge=1, le=1_000_000)]
+    rates: Annotated[Distinct[Factor], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class FiltersSection(Section):
+    """What is tested before any training, cheap to dear; null switches a filter off (judging.filters.Limits)."""
+
+    cost: Annotated[int, Field(ge=1)] | None = None
+    dtypes: Distinct[Literal["float32", "bfloat16", "float16"]] = ["float32", "bfloat16"]
+    saved_per_element: Limit = None
+    dead_units: Annotated[float, Field(ge=0, lt=1)] | None = None
+    propagation: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    stability: Limit = None
+
+
+class JudgingSection(Section):
+    """The funnel: the filters, the quality test, longer training for the best `promote` share, the final check."""
+
+    filters: FiltersSection = Field(default_factory=FiltersSection)
+    quality: StageSection
+    full: StageSection
+    final: StageSection
+    promote: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _one_quality_seed(self) -> JudgingSection:
+        if self.quality.seeds != 1:
+            raise ValueError("the quality test has one seed; put more seeds in `full`")
+        return self
+
+
+class BudgetSection(Section):
+    """Totals over the whole run, restarts included: dispatched functions with the baselines; minutes of search, the final check comes on top."""
+
+    evaluations: Annotated[int, Field(ge=3, le=10_000_000)]
+    minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
+
+
+class ExecutionSection(Section):
+    """Where jobs run. None of these changes what is found."""
+
+    executor: Literal["serial", "local", "ray"] = "local"
+    workers: Annotated[int, Field(ge=0, le=10_000)] = 0  # 0: as many as cores
+    address: str | None = None
+    device: str = "cpu"
+    time_limit: Annotated[float, Field(gt=0, le=1e6)] = 300.0
+    memory_limit_gb: Annotated[float, Field(ge=0, le=10_000)] = 4.0  # 0: none
+
+    @model_validator(mode="after")
+    def _address_goes_with_ray(self) -> ExecutionSection:
+        if self.address and self.executor != "ray":
+            raise ValueError(f"an address goes with the executor ray; received it with `{self.executor}`: add --executor ray")
+        return self
+
+
+class Config(Section):
+    """One search, from space to budget."""
+
+    space: SpaceSection
+    judging: JudgingSection
+    baselines: Distinct[Annotated[str, AfterValidator(_baseline)]]
+    proposers: dict[Annotated[str, AfterValidator(_proposer)], Annotated[float, Field(ge=0, le=1000)]]
+    budget: BudgetSection
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    window: Annotated[int, Field(ge=1, le=1_000_000)] = 16
+    execution: ExecutionSection = ExecutionSection()
+
+    @model_validator(mode="after")
+    def _baselines_make_the_bar(self) -> Config:
+        formulas: dict[str, str] = {}
+        for name in self.baselines:
+            twin = formulas.setdefault(str(parse(baseline(name))), name)
+            if twin != name:
+                raise ValueError(f"baselines: `{twin}` and `{name}` are the same function; leave one out")
+        bar = QUALITY_BAR[self.space.slot]
+        missing = [name for name in bar if name not in self.baselines]
+        if missing:
+            raise ValueError(f"baselines must hold {' and '.join(bar)}, from which the quality bar follows; `{missing[0]}` is missing")
+        for pair in {*self.judging.quality.pairs, *self.judging.full.pairs, *self.judging.final.pairs}:
+            check_slot(pair, self.space.slot)
+        if self.budget.evaluations <= len(self.baselines):
+            raise ValueError(f"budget.evaluations counts the {len(self.baselines)} baselines too; received {self.budget.evaluations}: raise it")
+        if not any(share > 0 for share in self.proposers.values()):
+            raise ValueError("proposers: at least one needs a share above 0")
+        return self

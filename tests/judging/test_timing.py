@@ -1,0 +1,27 @@
+"""The time relative to ReLU: of the layer, not of what else the machine does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from torch import nn
+
+from evosearch.compiler.module import compile_graph
+from evosearch.judging.timing import relative_times
+from evosearch.language.formula import parse
+
+
+def test_load_does_not_change_the_ratio():
+    layers = {"relu": nn.ReLU(), "silu": compile_graph(parse("x * sigmoid(x)"), 64)}
+    quiet = relative_times(layers)
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        busy = relative_times(layers)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    for found in (quiet, busy):
+        assert 0.5 < found["relu"] < 2
+    assert 0.5 < busy["silu"] / quiet["silu"] < 2  # of the median over many calls, this was 0.5 to 20
