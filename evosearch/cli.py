@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from evosearch.config import Config
     from evosearch.delivery.summary import Reading
     from evosearch.language.graph import Graph
     from evosearch.plugin import PlugIn
+    from evosearch.sections import Config
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -29,6 +29,8 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries 
 Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY.SUB=VALUE", help="Overrides anything in the YAML; may be repeated.")]
 Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="A Python file with operators of your own; may be repeated.")]
 AcceptNew = Annotated[bool, typer.Option("--accept-new-environment", help="Resume although torch, the CPU, the device or the data changed.")]
+Workers = Annotated[Optional[int], typer.Option(help="Workers; 0, as without, is one a core.")]
+Executor = Annotated[str, typer.Option(help="serial, local or ray.")]
 Run = Annotated[Path, typer.Argument(help="The run's folder.")]
 
 
@@ -93,10 +95,10 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
 
     config = running.prepare(directory, config, accept_new_environment, plugins)
     functions, baselines = config.budget.evaluations, len(config.baselines)
-    _print([f"run {directory}: {functions} functions ({functions - baselines} to find + {baselines} baselines), executor {config.execution.executor}"])
+    banner = f"run {directory}: {functions} functions ({functions - baselines} to find + {baselines} baselines), executor {config.execution.executor}"
     progress = Progress(sys.stdout, _width() if sys.stdout.isatty() else None)
     with _acknowledged():
-        finished = running.run(config, directory, progress, lambda text: print(text, flush=True), plugins)
+        finished = running.run(config, directory, progress, lambda text: print(text, flush=True), plugins, lambda: _print([banner]))
     progress.end()
     reading = read(directory, config)
     if finished and not stored_summary(reading)[0]:
@@ -188,6 +190,9 @@ def export(
     chosen = [option for option in (best, id_, formula) if option]
     if len(chosen) != 1 or (formula is None) == (directory is None):
         raise ValueError("export takes a run with --best or --id ID, or no run and --formula TEXT")
+    from evosearch.delivery.place import check_place
+
+    check_place(to)
     plugins = _plugins(plugin)
     tracked, verdict = "unbiased", None
     if formula is not None:
@@ -219,8 +224,8 @@ def _named(text: str) -> str | None:
 
 def _layer(text: str) -> tuple[Graph, str]:
     """The graph of a formula or of a known layer, its affine part included; and how it tracks variances."""
-    from evosearch.compiler.emit import with_affine
     from evosearch.language.formula import parse
+    from evosearch.language.graph import with_affine
     from evosearch.language.library import known
 
     name = _named(text)
@@ -310,8 +315,8 @@ def evaluate(
     architecture: Annotated[Optional[str], typer.Option(help="Of every task that names none.")] = None,
     seeds: Annotated[int, typer.Option(help="Paired seeds.")] = 5,
     steps: Annotated[int, typer.Option(help="Optimizer steps a training.")] = 200,
-    workers: Annotated[Optional[int], typer.Option(help="Parallel workers; one a core without.")] = None,
-    executor: Annotated[str, typer.Option(help="serial, local or ray.")] = "local",
+    workers: Workers = None,
+    executor: Executor = "local",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json_: Annotated[bool, typer.Option("--json", help="Print data in place of a table.")] = False,
     plugin: Plugins = None,
@@ -322,14 +327,42 @@ def evaluate(
     plugins = _plugins(plugin)
     from evosearch.evaluation import evaluate_formula, names_of, pairs_of, table_of
 
-    def show(done: int, jobs: int) -> None:
-        print(f"\r{done}/{jobs} trainings", end="", file=sys.stderr, flush=True)
-
     found = evaluate_formula(
         formula, names_of(against or ["relu,gelu"]), pairs_of(task.split(","), architecture), seeds=seeds, steps=steps, executor=executor, workers=workers,
-        device=device, on_progress=show if sys.stderr.isatty() else None, plugins=plugins,
+        device=device, on_progress=_counted(), plugins=plugins,
     )  # fmt: skip
     _print([json.dumps(found.to_data(), indent=2)] if json_ else table_of(found))
+    if found.why_nothing is not None:
+        raise ValueError(f"every training of `{formula[:60]}` failed: {found.why_nothing[:300]}; try another formula, or other tasks")
+
+
+@app.command()
+def verify(
+    directory: Run,
+    top: Annotated[int, typer.Option(help="How many of the run's best functions.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds on each pair.")] = 8,
+    workers: Workers = None,
+    executor: Executor = "local",
+    plugin: Plugins = None,
+) -> None:
+    """Check the best on fresh seeds, against all baselines."""
+    plugins = _plugins(plugin)
+    from evosearch.run import stored
+    from evosearch.verification import table_of, verify
+
+    found = verify(
+        directory, stored(directory, plugins)[0], top=top, seeds=seeds, executor=executor, workers=workers, plugins=plugins, on_progress=_counted()
+    )
+    _print([*table_of(found), f"written to {directory / 'verify.json'}"])
+
+
+def _counted() -> Callable[[int, int], None] | None:
+    """Counts trainings on standard error where somebody may be watching."""
+
+    def show(done: int, jobs: int) -> None:
+        print(f"\r{done}/{jobs} trainings", end="\n" if done == jobs else "", file=sys.stderr, flush=True)
+
+    return show if sys.stderr.isatty() else None
 
 
 def main() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 from evosearch.execution import make_executor
 from evosearch.job import Job, Result
 from evosearch.judging.baselines import baseline
+from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import Plan, Stage
-from evosearch.judging.objectives import TASKS, direction, parse_pair, unit
+from evosearch.judging.objectives import TASKS, check_slot, direction, parse_pair, unit
 from evosearch.language.formula import FormulaError, parse
+from evosearch.language.graph import depends_on
 from evosearch.plugin import PlugIn
 from evosearch.search.verdict import Comparison, compare, half_width
 
@@ -40,6 +42,14 @@ class Evaluation:
     measured: tuple[Measured, ...]
     comparisons: tuple[Comparison, ...]
     failed: Mapping[str, str]
+    name: str = ""  # the formula as it was given, by which `measured` and `failed` call it
+
+    @property
+    def why_nothing(self) -> str | None:
+        """Why no training of the formula gave a score; None where one did."""
+        if any(m.name == self.name for m in self.measured):
+            return None
+        return "; ".join(dict.fromkeys(why for who, why in self.failed.items() if who.startswith(f"{self.name} on ")))
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for JSON: scores in each pair's unit, differences in spreads, verdicts in words."""
@@ -51,17 +61,28 @@ class Evaluation:
 
 def pairs_of(tasks: Sequence[str], architecture: str | None = None) -> tuple[str, ...]:
     """`photo` as `photo/inr`: each task on its first architecture, or on the one named. Raises ValueError."""
-    found: dict[str, None] = {}
+    found: list[str] = []
     for task in tasks:
         name = task.partition(".")[0]
         if "/" in task or name not in TASKS:
             parse_pair(task if "/" in task else f"{task}/")
-            found.setdefault(task)
+            found.append(task)
         else:
             pair = f"{task}/{architecture or TASKS[name].architectures[0]}"
             parse_pair(pair)
-            found.setdefault(pair)
+            found.append(pair)
+    _check_pairs(found)
     return tuple(found)
+
+
+def _check_pairs(pairs: Sequence[str]) -> None:
+    """Raises ValueError for none, for one that is not there or has no activation, and for one that stands there twice."""
+    if not pairs:
+        raise ValueError("an evaluation needs at least one task or pair, e.g. photo,textures/resnet; received none")
+    for i, pair in enumerate(pairs):
+        check_slot(pair, "act")
+        if pair in pairs[:i]:
+            raise ValueError(f"the pair `{pair}` stands here twice; leave one out")
 
 
 def names_of(texts: Sequence[str]) -> list[str]:
@@ -90,38 +111,60 @@ def formula_of(text: str) -> str:
 def evaluate_formula(
     text: str, against: Sequence[str], pairs: Sequence[str], *, seeds: int = 5, steps: int = 200, executor: str = "local",
     workers: int | None = None, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None,
-    plugins: Sequence[PlugIn] = (),
+    plugins: Sequence[PlugIn] = (), first_seed: int = 1000,
 ) -> Evaluation:  # fmt: skip
     """Trains the formula and every one of `against` on each pair and compares them.
 
     Everyone gets three learning rates on the first seed and trains at the best of them (chosen on validation) on all `seeds`; the
-    test split is scored once a seed. The interval of a comparison is corrected for the number of contestants.
+    test split is scored once a seed. The interval of a comparison is corrected for the number of contestants. `workers` 0 or None
+    is one a core. The claim is about these pairs, which the caller chose. Raises ValueError, before anything is trained, for what
+    cannot be; a training that fails is in `failed`.
     """
-    if seeds < 2:
-        raise ValueError(f"an interval needs at least 2 seeds; received {seeds}")
-    formula = formula_of(text)
-    names = {formula_of(name): name for name in against}
+    _check_numbers(seeds, steps, workers)
+    _check_pairs(pairs)
+    check_device(device)
+    formula = _of_x_alone(text)
+    names = {_of_x_alone(name): name for name in against}
     names.pop(formula, None)
     if not names:
         raise ValueError("--against needs at least one function that is not the formula itself, e.g. relu,gelu")
     stage = Stage(tuple(pairs), steps, RATES, seeds)
     plan = Plan(stage, stage, stage, device, tuple(plugins))
     contestants = [formula, *names]
-    jobs = [Job(i, c, 1000, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]
-    results = _run(jobs, plan, executor, workers or min(os.cpu_count() or 1, len(jobs)), on_progress)
+    jobs = [Job(i, c, first_seed, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]
+    results = run_jobs(jobs, plan, executor, workers or min(os.cpu_count() or 1, len(jobs)), on_progress)
     rows = [asdict(result) for result in results]
     directions = {pair: direction(pair) for pair in pairs}
     shown = {formula: text, **names}
     measured = tuple(m for c in contestants for pair in pairs if (m := _measured(shown[c], pair, rows, c)) is not None)
     failed = {f"{shown[r.candidate]} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"}
-    return Evaluation(formula, measured, tuple(compare(rows, formula, shown, directions, tried=1)), failed)
+    return Evaluation(formula, measured, tuple(compare(rows, formula, shown, directions, tried=1, general=False)), failed, text)
 
 
-def _run(
+def _check_numbers(seeds: int, steps: int, workers: int | None) -> None:
+    if seeds < 2:
+        raise ValueError(f"an interval needs at least 2 seeds; received {seeds}")
+    if steps < 1:
+        raise ValueError(f"a training needs at least 1 step; received {steps}")
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers are counted from 1, and 0 is one a core; received {workers}")
+
+
+def _of_x_alone(text: str) -> str:
+    """`formula_of`, which has to do without the gate `y`: an architecture passes its activation x alone. Raises ValueError."""
+    formula = formula_of(text)
+    if depends_on(parse(formula), "y"):
+        raise ValueError(f"`{text[:60]}` has a gate y, and a task gives its activation x alone; leave the gate out")
+    return formula
+
+
+def run_jobs(
     jobs: Sequence[Job], plan: Plan, executor: str, workers: int, on_progress: Callable[[int, int], None] | None
 ) -> list[Result]:
+    """Every job's result, in the order of their indices; `on_progress` hears how many of how many are done."""
     waiting, results = list(jobs), []
-    with make_executor(executor, ENTRY, plan.to_text(), workers=workers, time_limit=3600.0, memory_limit_gb=8.0) as running:
+    memory = 8.0 if plan.device == "cpu" else 0.0  # CUDA reserves address space as it likes
+    with make_executor(executor, ENTRY, plan.to_text(), workers=workers, time_limit=3600.0, memory_limit_gb=memory) as running:
         while waiting or running.in_flight:
             for _ in range(min(running.free_slots(), len(waiting))):
                 running.submit(waiting.pop(0))

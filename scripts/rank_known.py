@@ -25,9 +25,7 @@ from scipy.stats import spearmanr
 
 from evosearch.compiler.module import compile_graph
 from evosearch.judging import proxies
-from evosearch.judging.architectures import build
-from evosearch.judging.objectives import direction, parse_pair
-from evosearch.judging.tasks import task
+from evosearch.judging.objectives import direction
 from evosearch.judging.train import NonFinite, train
 from evosearch.language.library import known
 
@@ -52,26 +50,10 @@ def measure(pair: str, name: str) -> dict[str, float]:
 
     best = max(RATES, key=lambda rate: trained(rate, 0))
     found = {"measured": fmean(trained(best, seed) for seed in range(SEEDS))}
-    drawn = [_scores(pair, make, seed) for seed in range(SEEDS)]
+    drawn = [proxies.measure(pair, make, seed, BATCH) for seed in range(SEEDS)]
     for score in proxies.NAMES:
         found[score] = fmean(d[score] for d in drawn)
     return found
-
-
-def _scores(pair: str, make: object, seed: int) -> dict[str, float]:
-    named, slots = parse_pair(pair), []
-    job = task(named.task)
-    data = job.load(named.variant)
-
-    def slot(features: int) -> torch.nn.Module:
-        slots.append(make(features))  # type: ignore[operator]
-        return slots[-1]
-
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = build(named.architecture, slot, named.width, data.train[0][:2], data.outputs)
-    rows = torch.randint(len(data.train[0]), (BATCH,), generator=torch.Generator().manual_seed(seed))
-    return proxies.scores(model, slots, data.train[0][rows], data.train[1][rows], job.loss)
 
 
 def rank(rows: list[dict[str, float]], score: str) -> tuple[float, float, float, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,10 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
+
+from evosearch.cli import main
 
 EVOSEARCH = [sys.executable, "-m", "evosearch.cli"]
 TINY = ["run", "search_spaces/smoke.yaml", "--set", "budget.evaluations=14", "--set", "judging.full.steps=5", "--set", "judging.final.steps=5"]
@@ -28,11 +33,14 @@ def evosearch(*arguments, check=True, environment=None):
 
 
 def refused(*arguments):
-    done = evosearch(*arguments, check=False)
-    assert done.returncode == 2, (done.returncode, done.stderr)
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    return done.stderr
+    """What a command says on standard error that must refuse; in this process, which has torch loaded already."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", ["evosearch", *map(str, arguments)]), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2, err.getvalue()
+    assert "Traceback" not in err.getvalue()
+    assert len(err.getvalue().strip().splitlines()) == 1
+    return err.getvalue()
 
 
 def table(directory):
@@ -153,6 +161,12 @@ def test_another_environment_is_refused_without_the_flag(finished, tmp_path):
     file = directory / "run.yaml"
     file.write_text(file.read_text().replace("torch: ", "torch: 1."))
     assert "another environment" in refused(*TINY, "--out", directory)
+    assert not evosearch(*TINY, "--out", directory, check=False).stdout  # no banner before a refusal
+    shutil.copyfile(finished[0] / "run.yaml", file)
+    done = evosearch(*TINY, "--out", directory, "--set", "budget.evaluations=13", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "give at least 14" in done.stderr
+    file.write_text(file.read_text().replace("torch: ", "torch: 1."))
     evosearch(*TINY, "--out", directory, "--accept-new-environment")
 
 
@@ -194,6 +208,50 @@ def test_export_of_the_pick_and_of_a_formula(finished, tmp_path):
     assert "weight: channel" in text
     assert "holds other things" in refused("export", "--formula", "sin(x)", "--to", tmp_path)
     assert "identifier" in refused("export", "--formula", "sin(x)", "--to", tmp_path / "a-b")
+
+
+def test_files_that_are_folders_edits_and_torn_lines_are_said_by_every_command(finished, tmp_path):
+    for name in ("run.yaml", "journal.jsonl", "results/part-000000.parquet", "status.json", "summary.json"):
+        directory = tmp_path / name.replace("/", "-")
+        shutil.copytree(finished[0], directory)
+        (directory / name).unlink()
+        (directory / name).mkdir()
+        for command in (["resume"], ["top"], ["export", "--best", "--to", tmp_path / "layer"]):
+            message = refused(command[0], directory, *command[1:])
+            assert f"{directory / name} is a folder where a file belongs; move it away" in message
+    directory = tmp_path / "edited"
+    shutil.copytree(finished[0], directory)
+    file = directory / "run.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("max_nodes: 8", "max_nodes: 9"))
+    for command in ("resume", "top"):
+        assert "run.yaml is damaged or was edited" in refused(command, directory)
+    file.write_text(before)
+    with open(directory / "journal.jsonl", "ab") as journal:
+        journal.write(b"0123")
+    assert "note: the last line of" in evosearch("top", directory).stdout
+    assert "dropped a torn last line of 4 bytes" in evosearch("resume", directory).stdout
+    assert "note:" not in evosearch("top", directory).stdout
+
+
+def test_an_export_that_cannot_be_is_one_line(tmp_path):
+    assert "/proc/x/lay cannot be written" in refused("export", "--formula", "sin(x)", "--to", "/proc/x/lay")
+    (tmp_path / "file").touch()
+    assert f"{tmp_path}/file/lay cannot be written" in refused("export", "--formula", "sin(x)", "--to", tmp_path / "file" / "lay")
+    assert "`x / 0` is finite nowhere" in refused("export", "--formula", "x / 0", "--to", tmp_path / "layer")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_evaluate_refuses_before_it_trains_and_fails_where_nothing_was_measured():
+    assert "`gpu` is not there" in refused("evaluate", "sin(x)", "--task", "digits", "--device", "gpu")
+    assert "at least 1 step" in refused("evaluate", "sin(x)", "--task", "digits", "--steps", 0)
+    assert "has a gate y" in refused("evaluate", "swiglu", "--task", "digits")
+    assert "`digits/mlp` stands here twice" in refused("evaluate", "sin(x)", "--task", "digits,digits/mlp")
+    broken = ["evaluate", "exp(exp(x))", "--task", "digits/mlp.16", "--against", "relu", "--seeds", 2, "--steps", 2, "--executor", "serial"]
+    done = evosearch(*broken, "--json", check=False)
+    assert done.returncode == 2
+    assert "every training of `exp(exp(x))` failed: " in done.stderr
+    assert json.loads(done.stdout)["measured"][0]["name"] == "relu"
 
 
 def test_explain_tasks_operators_library():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from evosearch import evaluation
 from evosearch.evaluation import evaluate_formula, formula_of, names_of, pairs_of, table_of
+from evosearch.execution.serial import SerialExecutor
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +51,43 @@ def test_a_function_that_breaks_is_named():
     broken = evaluate_formula("exp(exp(x))", ["relu"], ["digits/mlp.16"], seeds=2, steps=5, executor="serial")
     assert list(broken.failed) == ["exp(exp(x)) on digits/mlp.16"]
     assert not broken.comparisons
+    assert broken.why_nothing == broken.failed["exp(exp(x)) on digits/mlp.16"]
+
+
+def test_nothing_is_said_to_have_failed_where_something_was_measured(found):
+    assert found.why_nothing is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"seeds": 1}, "at least 2 seeds"), ({"against": ["silu"]}, "not the formula itself"), ({"text": "foo(x)"}, "unknown operator"),
-     ({"text": "relux"}, "did you mean"), ({"against": ["rleu"]}, "did you mean `relu`")],
+     ({"text": "relux"}, "did you mean"), ({"against": ["rleu"]}, "did you mean `relu`"),
+     ({"text": "x * sigmoid(y)"}, r"`x \* sigmoid\(y\)` has a gate y"), ({"against": ["relu", "swiglu"]}, "`swiglu` has a gate y"),
+     ({"steps": 0}, "at least 1 step; received 0"), ({"workers": -1}, "received -1"), ({"device": "gpu"}, "`gpu` is not there .*use cpu"),
+     ({"device": "cuda:99"}, "is not there"), ({"pairs": []}, "at least one task"), ({"pairs": ["digits/mlp", "digits/mlp"]}, "stands here twice"),
+     ({"pairs": ["digits/mpl"]}, "mlp"), ({"executor": "locl"}, "unknown executor")],
 )  # fmt: skip
-def test_mistakes_are_said_before_anything_runs(arguments, message):
-    given = {"text": "x * sigmoid(x)", "against": ["relu"], "seeds": 2, **arguments}
+def test_mistakes_are_said_before_anything_runs(arguments, message, monkeypatch):
+    given = {"text": "x * sigmoid(x)", "against": ["relu"], "pairs": ["digits/mlp"], "seeds": 2, "executor": "serial", **arguments}
+    monkeypatch.setattr(SerialExecutor, "poll", lambda *args: pytest.fail("trained"))
     if given["against"] == ["silu"]:
         given["text"] = "silu"
     with pytest.raises(ValueError, match=message):
-        evaluate_formula(given["text"], given["against"], ["digits/mlp"], seeds=given["seeds"], executor="serial")
+        evaluate_formula(given.pop("text"), given.pop("against"), given.pop("pairs"), **given)
+
+
+def test_no_workers_are_one_a_core(monkeypatch):
+    given = []
+
+    def record(*args, **options):
+        given.append((options["workers"], options["memory_limit_gb"]))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(evaluation, "make_executor", record)
+    for workers in (0, None, 3):
+        with pytest.raises(ValueError, match="enough"):
+            evaluate_formula("sin(x)", ["relu", "gelu"], ["digits/mlp"], workers=workers)
+    assert given == [(min(os.cpu_count(), 3), 8.0), (min(os.cpu_count(), 3), 8.0), (3, 8.0)]
 
 
 def test_names_and_pairs():
@@ -69,6 +97,8 @@ def test_names_and_pairs():
     assert pairs_of(["digits"], "deep-mlp") == ("digits/deep-mlp",)
     with pytest.raises(ValueError, match="unknown task"):
         pairs_of(["fotos"])
+    with pytest.raises(ValueError, match="`photo/inr` stands here twice; leave one out"):
+        pairs_of(["photo", "digits", "photo/inr"])
 
 
 def test_commas_separate_outside_of_formulas():

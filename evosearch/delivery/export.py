@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from evosearch.compiler.emit import emit
 from evosearch.compiler.module import load
+from evosearch.delivery.place import TEMPORARY, ExportError, check_place, standing, unplaced
 from evosearch.language.graph import Graph, canonical, depends_on, parameters
 from evosearch.meaning.derive import has_statistics
 from evosearch.meaning.symbolic import latex
@@ -26,10 +28,6 @@ from evosearch.meaning.symbolic import latex
 PROBE_FEATURES = 8
 MAX_FEATURES = 65536
 _TAKEN_FILES = {"torch", "evosearch", *sys.stdlib_module_names}  # NAME.py would hide them
-
-
-class ExportError(ValueError):
-    """The layer could not be exported, or what was written does not compute what was evaluated."""
 
 
 def class_name(name: str) -> str:
@@ -60,15 +58,26 @@ def export(
     """
     kind = class_name(name)
     script = _check_features(graph, features)
+    check_place(directory)
     source = emit(graph, kind, tracked_variance)
     _check_class(source, name, kind)
+    _check_finite(graph, load(source).__dict__[kind], features or PROBE_FEATURES)
     record: dict[str, Any] = {
         "formula": str(graph), "canonical_id": graph.canonical_id, "latex": latex(canonical(graph)), "class": kind,
         "inputs": [n for n in ("x", "y") if depends_on(graph, n)], "tracked_variance": tracked_variance,
         "num_features": features, "verdict": verdict,
     }  # fmt: skip
     _check_folder(directory, name, record["canonical_id"], overwrite)
-    with tempfile.TemporaryDirectory(dir=_standing(directory), prefix="_tmp.export.") as temporary:
+    try:
+        return _write(graph, directory, name, source, record, script)
+    except OSError as error:  # it could be written a moment ago
+        raise unplaced(directory, error) from error
+
+
+def _write(graph: Graph, directory: Path, name: str, source: str, record: dict[str, Any], script: bool) -> list[Path]:
+    """Makes the files in a temporary folder beside their place, verifies them there, and moves them."""
+    kind, features = record["class"], record["num_features"]
+    with tempfile.TemporaryDirectory(dir=standing(directory), prefix=TEMPORARY) as temporary:
         workshop = Path(temporary)
         (workshop / f"{name}.py").write_text(source)
         (workshop / "formula.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -94,6 +103,15 @@ def _check_features(graph: Graph, features: int | None) -> bool:
     return True
 
 
+def _check_finite(graph: Graph, make: Callable[[int], torch.nn.Module], features: int) -> None:
+    """Raises ExportError for a formula that gives no number anywhere, as x / 0: there would be nothing to compare."""
+    inputs = [probe(features, seed) for seed, n in enumerate(("x", "y")) if depends_on(graph, n)]
+    with torch.no_grad():
+        out = make(features)(*inputs)
+    if not out.isfinite().any():
+        raise ExportError(f"`{str(graph)[:120]}` is finite nowhere: of {out.numel()} inputs none gave a number; export another formula")
+
+
 def _check_class(source: str, name: str, kind: str) -> None:
     """Raises ExportError when the emitted module uses the class name for something else."""
     bound: Counter[str] = Counter()
@@ -115,6 +133,7 @@ def _check_folder(directory: Path, name: str, canonical_id: str, overwrite: bool
     if not directory.is_dir():
         raise ExportError(f"{directory} is a file; pass another --to")
     present = {path.name for path in directory.iterdir()}
+    present = {file for file in present if not file.startswith(TEMPORARY)}  # the rest of an export that was killed
     others = sorted(present - {f"{name}.py", f"{name}.ts.pt", "formula.json"})
     if others:
         raise ExportError(f"{directory} holds other things ({', '.join(others[:3])}); pass another --to")
@@ -127,11 +146,6 @@ def _check_folder(directory: Path, name: str, canonical_id: str, overwrite: bool
         raise ExportError(f"{directory} holds {sorted(present)[0]} but no readable formula.json; pass another --to, or --overwrite") from None
     if not known:
         raise ExportError(f"{directory} holds another formula, `{formula[:120]}`; pass another --to, or --overwrite")
-
-
-def _standing(directory: Path) -> Path:
-    """The nearest folder above that is there, so that a refused export makes none."""
-    return next(parent for parent in directory.resolve().parents if parent.is_dir())
 
 
 def scripted(module: object, kind: str, features: int = PROBE_FEATURES) -> torch.jit.ScriptModule:

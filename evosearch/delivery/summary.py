@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from evosearch.config import Config
-from evosearch.judging.baselines import baseline
+from evosearch.judging.baselines import QUALITY_BAR, baseline
 from evosearch.judging.objectives import direction
 from evosearch.language.formula import parse
 from evosearch.language.graph import Graph
@@ -19,16 +18,20 @@ from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
 from evosearch.search.pick import Pick, contestants, front, pick
 from evosearch.search.scale import Scale, standardize
-from evosearch.search.store import Row, read_run, write_atomically
+from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
 from evosearch.search.study import FINAL_INDEX
 from evosearch.search.verdict import Comparison, compare
+from evosearch.sections import Config
 
 SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A run as it stands: every row, the dispatched ones of the search in index order, the pick, the rows of its final check."""
+    """A run as it stands: every row, the dispatched ones of the search in index order, the pick, the rows of its final check.
+
+    `ended` says whether the search proposes nothing more, `notices` what a reader should know of the files.
+    """
 
     directory: Path
     config: Config
@@ -37,11 +40,16 @@ class Reading:
     searched: Sequence[Row]
     pick: Pick | None
     finals: Sequence[Row]
+    ended: bool = False
+    notices: Sequence[str] = ()
 
     @property
     def finished(self) -> bool:
-        """Whether the final check of this length of search is complete."""
-        wanted = len(contestants(self.searched, self.pick)) * len(self.config.judging.final.pairs)
+        """Whether the final check of this length of search is complete; without a pick there is none, and the search's own end counts."""
+        if self.pick is None:
+            return self.scale is not None and self.ended
+        usual = str(parse(baseline(QUALITY_BAR[self.config.space.slot][1])))
+        wanted = len(contestants(self.searched, self.pick, usual)) * len(self.config.judging.final.pairs)
         return self.scale is not None and len(self.finals) == wanted
 
 
@@ -78,12 +86,30 @@ class Summary:
 
 def read(directory: Path, config: Config) -> Reading:
     """The run as it stands; safe while it goes on. Raises LogError."""
-    rows, records = read_run(directory)
+    notices: list[str] = []
+    rows, records = read_run(directory, notices)
     scale, directions = _scale(records), directions_of(config)
     searched = _search_rows(rows, scale, directions)
     check = FINAL_INDEX // 1000 + len(searched)  # final jobs are numbered after the length of the search
     finals = [r for r in rows if r["index"] is not None and r["index"] // 1000 == check]
-    return Reading(directory, config, rows, scale, searched, pick(searched, scale) if scale else None, finals)
+    chosen = pick(searched, scale) if scale else None
+    return Reading(directory, config, rows, scale, searched, chosen, finals, _ended(directory, config, len(searched)), notices)
+
+
+def _ended(directory: Path, config: Config, told: int) -> bool:
+    """Whether every function of the budget is told, or its time is over: that only status.json says, and one that is not readable does not."""
+    if told >= config.budget.evaluations:
+        return True
+    file = directory / "status.json"
+    if config.budget.minutes is None or not file.exists():
+        return False
+    try:
+        status = json.loads(read_bytes(file))
+    except LogError:
+        raise
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(status, dict) and status.get("finished") is True and status.get("told") == told
 
 
 def _scale(records: Sequence[Mapping[str, Any]]) -> Scale | None:
@@ -129,11 +155,11 @@ def shown_rows(rows: Sequence[Row]) -> list[Row]:
 def summarize(reading: Reading) -> Summary:
     """Computes the summary of a finished run and writes it as summary.json. Measured times are of this machine, now."""
     from evosearch.compiler.module import compile_graph
-    from evosearch.judging.timing import relative_times
+    from evosearch.judging.timing import SHAPE, relative_times
 
     table = shown_rows(reading.searched)
     graphs = {r["candidate"]: parse(r["candidate"]) for r in table}
-    times = relative_times({text: compile_graph(graph, 64) for text, graph in graphs.items()})
+    times = relative_times({text: compile_graph(graph, SHAPE[1]) for text, graph in graphs.items()})
     found = [r["candidate"] for r in table if r["proposer"] != "baseline"]
     summary = Summary(
         search_end=len(reading.searched),
@@ -151,11 +177,11 @@ def summarize(reading: Reading) -> Summary:
 def stored_summary(reading: Reading) -> tuple[Summary | None, str]:
     """The run's summary if it fits the run as it stands; else None and, where there is a file, why it was not used."""
     file = reading.directory / "summary.json"
-    if not file.is_file():
+    if not file.exists():
         return None, ""
     advice = f"`evosearch resume {reading.directory}` measures again"
     try:
-        summary = TypeAdapter(Summary).validate_json(file.read_bytes())
+        summary = TypeAdapter(Summary).validate_json(read_bytes(file))
     except ValidationError:
         return None, f"{file} is not what this evosearch writes and was ignored; {advice}"
     if summary.search_end != len(reading.searched):
@@ -196,7 +222,10 @@ def conclusion(comparisons: Sequence[Comparison], slowness: float | None) -> str
 def verdict_line(reading: Reading, summary: Summary | None, candidate: str) -> str:
     """What is known of a candidate of the run on pairs that the search did not see, in one line."""
     if not reading.finished:
-        return f"none yet, the run is unfinished ({len(reading.searched)} functions told, no final check); a candidate only"
+        return (
+            f"none yet, the run is unfinished ({len(reading.searched)} functions told, no final check; "
+            f"`evosearch resume {reading.directory}` goes on); a candidate only"
+        )
     if reading.pick is None or candidate != reading.pick.candidate:
         return "none, only the pick of a run is checked on unseen pairs; a candidate only"
     verdict = summary.verdict if summary else judge(reading, {})

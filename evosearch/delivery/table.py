@@ -17,7 +17,7 @@ NO_BREAK = "\u00a0"
 LEGEND = (
     "mean, worst: validation scores over the pairs in spreads of the baselines: their median is 0, their interquartile range 1, clipped at +-3",
     "cost: of the operators; saved: tensors the size of the input that the exported plain form keeps for backward (eager training keeps 1); "
-    "time: forward + backward over nn.ReLU's on this machine; all of the formula as shown, which was judged",
+    "time: forward + backward over nn.ReLU's, measured on the machine that ended the run, when it did; all of the formula as shown, which was judged",
 )
 LEADS = "ahead of every baseline's mean, the best worst pair; within seed noise the simpler one"
 TRAILS = "none is ahead of every baseline's mean, so the best mean; within seed noise the simpler one"
@@ -33,9 +33,11 @@ def page(reading: Reading, summary: Summary | None, note: str, width: int | None
         lines += say(text)
     if summary:
         lines += _equal_forms(summary, rows, width)
-    lines += say(f"note: {note}") if note else []
+    for text in [*reading.notices, *([note] if note else [])]:
+        lines += say(f"note: {text}")
     if reading.pick is None:
-        return [*lines, *(say("verdict: no function was found that could be fully trained; nothing to recommend") if reading.finished else [])]
+        nothing = "no function was found that could be fully trained; nothing to recommend"
+        return [*lines, *say(f"verdict: {nothing if reading.finished else verdict_line(reading, summary, '')}")]
     lines += ["", *say(f"pick: {reading.pick.candidate}{_novelty(summary, reading.pick.candidate)}")]
     if summary and summary.verdict and summary.verdict.comparisons:
         lines += _final_check(summary.verdict, _numbered(reading), width)
@@ -112,7 +114,10 @@ def _counts(reading: Reading) -> list[str]:
     baselines = len(reading.searched) - dispatched
     lines = [f"functions: {dispatched} found + {baselines} baselines; of {proposed} proposed {trained} were trained, {full} fully"]
     reasons = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [*lines, f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}"] if reasons else lines
+    if reasons:
+        lines.append(f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}")
+    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in ("numeric", "quality", "full", "final")}
+    return [*lines, f"seconds of workers: {', '.join(f'{stage}{NO_BREAK}{seconds:.0f}' for stage, seconds in spent.items())}"]
 
 
 def _equal_forms(summary: Summary, rows: Sequence[Row], width: int | None) -> list[str]:
@@ -129,6 +134,7 @@ def _final_check(verdict: Verdict, numbers: dict[str, str], width: int | None) -
         Column("than", [c.against for c in comparisons], right=False),
         Column("gap", [f"{c.difference:+.2f}" for c in comparisons]),
         Column("interval", [f"[{c.low:+.2f}, {c.high:+.2f}]" for c in comparisons], 2),
+        Column("over pairs", ["" if c.pairs_low is None else f"[{c.pairs_low:+.2f}, {c.pairs_high:+.2f}]" for c in comparisons], 3),
         *(Column(numbers[p], [_number(c.per_pair[p], p, "+") if p in c.per_pair else "none" for c in comparisons], 1) for p in pairs),
     ]
     lines, left_out = grid(columns, width)
@@ -136,6 +142,7 @@ def _final_check(verdict: Verdict, numbers: dict[str, str], width: int | None) -
     legend = [
         f"final check: fresh seeds on pairs that the search never saw; gap: mean of {first.samples} paired differences in spreads of each pair, "
         f"more is better; its interval at {100 * first.level:.2f} %, corrected for {verdict.tried} fully trained x {len(comparisons)} comparisons",
+        "over pairs: the interval of the pairs' mean gaps, for other pairs like these; better is what is above 0 by both intervals",
         f"mean differences, more is better: {_meaning(pairs, numbers, False)}" if pairs else "",
         f"left out at {width} columns: {', '.join(left_out)}" if left_out else "",
     ]

@@ -10,10 +10,10 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from evosearch.execution import TRIES, ExecutorError
-from evosearch.execution.server import READY, Settings, frame, signal_name
+from evosearch.execution.server import KILLED, READY, Settings, frame, signal_name
 from evosearch.job import Job, Result
 
 # One thread, whatever the machine or Ray would give: the thread count changes a result's bits.
@@ -25,15 +25,16 @@ _FAREWELL = 2.0  # seconds to end by itself
 class ForkServer:
     """One worker: `submit` a job, then `receive` until its result is there.
 
-    A server that dies or falls silent is replaced, and its job goes to the new one: the machine may be at fault. Only a
-    job that takes `TRIES` servers with it is answered for.
+    A server that dies or falls silent is replaced, and its job goes to the new one: the machine may be at fault. So is
+    whoever kills the child alone, where the kernel did not for want of memory: it gets the job again. Only a job that is
+    ended `TRIES` times is answered for.
     """
 
     def __init__(self, entry: str, plan_text: str, time_limit: float, memory_limit_gb: float) -> None:
         path = [os.path.abspath(folder) for folder in sys.path]
         self._settings = Settings(entry, plan_text, path, time_limit, int(memory_limit_gb * 2**30))
         self.job: Job | None = None
-        self._taken = 0  # servers that ended during the job in flight
+        self._taken = 0  # servers and children that were ended during the job in flight
         self._stillborn = 0  # servers in a row that ended while they warmed up
         self._start()
 
@@ -92,13 +93,23 @@ class ForkServer:
                 break
             text, self._buffer = self._buffer[4:end].decode(), self._buffer[end:]
             if self.ready:
-                self.job, self._lease = None, None
-                return Result.from_text(text)
+                return self._answered(Result.from_text(text))
             if text != READY:
                 raise ExecutorError(text)
             self.ready, self._stillborn = True, 0
             self._renew_lease()
         return None
+
+    def _answered(self, result: Result) -> Result | None:
+        """The result, unless the child was killed and the job has tries left: then it is handed over again."""
+        if result.reason == KILLED and self.job is not None:
+            self._taken += 1
+            if self._taken < TRIES:
+                self._hand_over(self.job)
+                return None
+            result = replace(result, error=f"{result.error} ({TRIES} times in a row)")
+        self.job, self._lease = None, None
+        return result
 
     def expire(self) -> Result | None:
         """The result `lost` when the server itself, not its child, has been silent past the job's lease; else None."""

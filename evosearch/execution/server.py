@@ -28,6 +28,7 @@ from evosearch.job import Job, Result
 
 MAX_ANSWER = 1 << 20  # bytes
 READY = "ready"
+KILLED = "crash:SIGKILL"  # the reason of a child that neither the limits nor the kernel's want of memory ended
 _TICK = 0.05  # seconds between two looks at a silent child
 _IDLE_TICK = 1.0  # seconds between two looks at the driver while there is nothing to do
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36

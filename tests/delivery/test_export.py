@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from evosearch.delivery import export as module
 from evosearch.delivery.export import ExportError, class_name, export
 from evosearch.language.formula import parse
 
@@ -24,6 +25,33 @@ def test_a_name_that_hides_something_is_refused_and_no_folder_is_left(tmp_path, 
     with pytest.raises(ExportError, match="name"):
         export(parse("sin(x) * x"), tmp_path / "new" / "folder", name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", ["/proc/x/lay", "file/lay", "file/deep/lay", "dangling/lay", "loop/lay", "x" * 300, "a/" + "x" * 300])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch, to):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "file" / "gone")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(module, "emit", lambda *args: pytest.fail("worked"))
+    with pytest.raises(ExportError, match=r"cannot be written \(.*\); pass another --to") as caught:
+        export(parse("sin(x)"), tmp_path / to, "layer")
+    assert len(str(caught.value)) < 400
+    if not to.startswith("x"):
+        assert str(tmp_path / to)[:100] in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("formula", ["x / 0", "log(-exp(x))", "x + 1 / (v * 0) where v: channel = 1"])
+def test_a_formula_that_is_finite_nowhere_is_refused_with_a_reason(tmp_path, formula):
+    with pytest.raises(ExportError, match="is finite nowhere"):
+        export(parse(formula), tmp_path / "layer", "layer")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rest_of_an_export_that_was_killed_is_no_other_thing(tmp_path):
+    (tmp_path / "layer" / "_tmp.export.abc").mkdir(parents=True)
+    assert len(export(parse("sin(x)"), tmp_path / "layer", "layer")) == 3
 
 
 def test_two_inputs(tmp_path):

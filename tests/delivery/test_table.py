@@ -30,7 +30,7 @@ def row(index, text, mean, proposer="baseline", stage="full", scores=None):
     pairs = {f"full:{pair}:{seed}": mean for pair in CONFIG.judging.full.pairs for seed in (0, 1)}
     return {
         "index": index, "candidate": text, "canonical_id": parse(text).canonical_id, "proposer": proposer, "status": "ok", "stage": stage,
-        "reason": None, "scores": pairs if scores is None else scores,
+        "reason": None, "scores": pairs if scores is None else scores, "seconds": {"full": 2.0},
         "objectives": {"mean": mean, "worst": mean, "complexity": 5.0, "saved_per_element": 1.0},
     }  # fmt: skip
 
@@ -75,6 +75,7 @@ def test_the_page_shows_what_was_judged_and_its_verdict():
     assert "verdict: NOT better than any of 3 baselines on unseen pairs (sine, tanh, relu); takes 7.0 times as long as ReLU" in text
     assert "functions: 1 found + 4 baselines" in text
     assert parse(FOUND).canonical_id[:6] in text
+    assert "measured on the machine that ended the run, when it did" in text
     better = reading(gain=5.0)
     assert "verdict: better than all 3 baselines on unseen pairs" in "\n".join(page(better, summary_of(better), "", None))
 

@@ -82,6 +82,24 @@ def test_only_a_job_that_lost_three_servers_is_answered_for(server: ForkServer, 
     assert ask(server, "ok", 1).status == "ok"  # the next job starts with a clean sheet
 
 
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_only_a_job_whose_child_was_killed_three_times_is_answered_for(server: ForkServer, deaths: int) -> None:
+    server.submit(Job(0, "sleep 0.3", 0))
+    pid, killed = server.pid, set()
+    while len(killed) < deaths:
+        assert server.poll(0.02) is None
+        for child in psutil.Process(pid).children():
+            if child.pid not in killed:
+                child.kill()
+                killed.add(child.pid)
+    while (result := server.poll(1.0)) is None:
+        pass
+    assert server.pid == pid
+    assert (result.status, result.reason) == (("ok", None) if deaths < 3 else ("crash", "crash:SIGKILL"))
+    assert deaths < 3 or result.error == "the child was ended by SIGKILL (3 times in a row)"
+    assert ask(server, "ok", 1).status == "ok"  # the next job starts with a clean sheet
+
+
 def test_a_server_that_is_killed_while_it_warms_up_starts_again_and_the_third_time_says_so() -> None:
     made = ForkServer(ENTRY, "", TIME_LIMIT, 0.25)
     made.submit(Job(0, "ok", 0))

@@ -1,0 +1,127 @@
+"""A run's best functions once more: fresh seeds, unseen pairs, every baseline and the run's own controls. What `evosearch verify` does.
+
+The controls are the best that random search (`random`) and the tuned forms of usual functions (`tuned`) found in the same run, with the
+share of the budget that the run gave them: a search that is not better than its controls has found nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evosearch.config import Config
+from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
+from evosearch.evaluation import run_jobs
+from evosearch.job import Job
+from evosearch.judging.evaluate import Plan
+from evosearch.plugin import PlugIn
+from evosearch.run import plan_of
+from evosearch.search.store import Row, write_atomically
+from evosearch.search.verdict import Comparison, compare
+
+CONTROLS = {"random": "random search", "tuned": "tuned usual functions"}
+FIRST_SEED = 10_000  # the search draws from 0 on, the final check from 1,000
+DRAWS = 20_000
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One candidate of the run against every contestant."""
+
+    candidate: str
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdicts; `controls` say of each control what it proposed best and how many functions it was given."""
+
+    pairs: tuple[str, ...]
+    seeds: int
+    tried: int
+    verified: tuple[Verified, ...]
+    controls: dict[str, str]
+    failed: dict[str, str]
+
+    def to_text(self) -> str:
+        """Indented JSON."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+
+def verify(
+    directory: Path, config: Config, *, top: int = 1, seeds: int = 8, executor: str = "local", workers: int | None = None,
+    plugins: Sequence[PlugIn] = (), on_progress: Callable[[int, int], None] | None = None,
+) -> Verification:  # fmt: skip
+    """Trains the run's `top` functions and all contestants on its final pairs with `seeds` fresh seeds; writes verify.json.
+
+    Raises ValueError for a run in which nothing found was fully trained.
+    """
+    if top < 1 or seeds < 3:
+        raise ValueError(f"verify takes at least 1 function (--top) and 3 seeds (--seeds); received {top} and {seeds}")
+    reading = read(directory, config)
+    candidates = leaders(reading, top)
+    controls = best_controls(reading)
+    names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
+    contestants = list(dict.fromkeys([*candidates, *names]))
+    jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
+    results = run_jobs(jobs, _plan(config, seeds, plugins), executor, workers or min(os.cpu_count() or 1, len(jobs)), on_progress)
+    rows = [asdict(result) for result in results]
+    tried = max(1, sum(1 for r in reading.searched if r["proposer"] != "baseline" and r["stage"] == "full"))
+    directions = directions_of(config)
+    verified = tuple(
+        Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))
+        for text in candidates
+    )
+    found = Verification(
+        tuple(config.judging.final.pairs), seeds, tried, verified, {CONTROLS[who]: _share(reading, who, row) for who, row in controls.items()},
+        {f"{r.candidate} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"},
+    )  # fmt: skip
+    write_atomically(directory / "verify.json", found.to_text().encode())
+    return found
+
+
+def leaders(reading: Reading, top: int) -> list[str]:
+    """The pick, then the found functions with the best mean. Raises ValueError when there is none."""
+    if reading.pick is None:
+        raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with `evosearch resume {reading.directory}`")
+    found = [r for r in reading.searched if r["proposer"] not in ("baseline", "tuned") and r["stage"] == "full" and "mean" in r["objectives"]]
+    found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
+    return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
+
+
+def best_controls(reading: Reading) -> dict[str, Row]:
+    """Of each control that the run had, the row with the best mean."""
+    best: dict[str, Row] = {}
+    for row in reading.searched:
+        who = row["proposer"]
+        if who in CONTROLS and "mean" in row["objectives"] and (who not in best or row["objectives"]["mean"] > best[who]["objectives"]["mean"]):
+            best[who] = row
+    return best
+
+
+def _share(reading: Reading, who: str, row: Row) -> str:
+    given = sum(1 for r in reading.searched if r["proposer"] == who)
+    others = sum(1 for r in reading.searched if r["proposer"] not in ("baseline", *CONTROLS))
+    return f"{row['candidate']} (the best of {given} functions; the search had {others})"
+
+
+def _plan(config: Config, seeds: int, plugins: Sequence[PlugIn]) -> Plan:
+    plan = plan_of(config, plugins)
+    return Plan(**{**plan.__dict__, "final": type(plan.final)(plan.final.pairs, plan.final.steps, plan.final.rates, seeds)})
+
+
+def table_of(found: Verification) -> list[str]:
+    """The verdicts as lines of text."""
+    lines = [f"{found.seeds} fresh seeds on {len(found.pairs)} pairs that the search never saw: {', '.join(found.pairs)}"]
+    for verified in found.verified:
+        lines += ["", verified.candidate]
+        for c in verified.comparisons:
+            across = f"; over pairs [{c.pairs_low:+.2f}, {c.pairs_high:+.2f}]" if c.pairs_low is not None else ""
+            lines.append(f"  {c.verdict:<10} than {c.against}: {c.difference:+.2f} spreads [{c.low:+.2f}, {c.high:+.2f}] at {100 * c.level:.2f} %{across}")
+    lines += ["", *(f"control {name}: {text}" for name, text in found.controls.items())]
+    if not found.controls:
+        lines.append("no control ran in this search: give `random` and `tuned` a share under `proposers`")
+    return [*lines, *(f"failed: {who}: {why}" for who, why in found.failed.items())]

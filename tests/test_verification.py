@@ -1,0 +1,51 @@
+"""verify: a run's best functions once more, against everybody, its own controls among them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from evosearch.config import load
+from evosearch.run import prepare, run
+from evosearch.verification import FIRST_SEED, table_of, verify
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("verified") / "run"
+    shares = "proposers={genetic: 0.4, random: 0.3, tuned: 0.3}"
+    config = load("smoke.yaml", [shares, "execution.executor=serial", "judging.promote=0.5", "budget.evaluations=16"])
+    config = prepare(directory, config)
+    assert run(config, directory, on_notice=lambda text: None)
+    return directory, config
+
+
+def test_everybody_is_met_on_fresh_seeds(finished):
+    directory, config = finished
+    found = verify(directory, config, top=2, seeds=3, executor="serial")
+    stored = json.loads((directory / "verify.json").read_text())
+    assert stored["seeds"] == 3
+    assert stored["pairs"] == config.judging.final.pairs
+    for verified in found.verified:
+        against = {c.against for c in verified.comparisons}
+        assert {"identity", "relu", "tanh", "sine"} <= against | {verified.candidate}
+        assert against & {"random search", "tuned usual functions"} or set(found.controls) == set()
+        assert all(c.verdict in ("better", "not better", "worse") and c.low <= c.difference <= c.high for c in verified.comparisons)
+        assert all(c.samples == 6 for c in verified.comparisons)
+    assert FIRST_SEED > 1000
+    text = "\n".join(table_of(found))
+    assert "control tuned usual functions" in text
+    assert "of 3" in text or "of 4" in text or "of 5" in text
+
+
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"seeds": 2}])
+def test_numbers_that_make_no_claim(finished, wrong):
+    with pytest.raises(ValueError, match="at least 1 function"):
+        verify(*finished, **wrong)
+
+
+def test_a_run_without_a_pick_has_nothing_to_verify(tmp_path):
+    config = prepare(tmp_path / "run", load("smoke.yaml", ["execution.executor=serial"]))
+    with pytest.raises(ValueError, match="no fully trained function"):
+        verify(tmp_path / "run", config)
