@@ -79,6 +79,12 @@ def test_a_fault_is_one_sentence(row, fault, sentence):
     assert "\n" not in said
 
 
+def test_sympys_child_knows_the_plug_in(tmp_path):
+    code = "load([Path('my_ops.py')])\nfrom evosearch.language.formula import parse\nfrom evosearch.meaning.symbolic import simplify\n"
+    done = run(tmp_path, f"Operator(*{SOUND})", code + "print(simplify([parse('swirl(x) + x + x + 0 * x')])[0])")
+    assert "accepted=True" in done.stdout, done.stderr
+
+
 def run(tmp_path, rows, code):
     (tmp_path / "my_ops.py").write_text(f"from evosearch.language.operators import Operator\nOPERATORS = [{rows}]\n")
     start = "from pathlib import Path\nfrom evosearch.plugin import load\n"

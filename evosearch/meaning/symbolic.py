@@ -11,14 +11,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import Axes, Graph, Parameter, canonical, constant, make, number_text, parameters, walk
-from evosearch.language.operators import OPERATORS
+from evosearch.language.operators import OPERATORS, Operator, register, registered
 from evosearch.meaning.facts import complexity
 from evosearch.meaning.numeric import equal, evaluate
 
@@ -72,7 +72,8 @@ def _in_child(formulas: list[str], seconds: float) -> list[str]:
             [sys.executable, "-m", "evosearch.meaning.symbolic"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         try:
-            out, _ = child.communicate(json.dumps({"formulas": rest, "seconds": seconds}), timeout=seconds * len(rest) + 30)
+            request = {"formulas": rest, "seconds": seconds, "operators": [asdict(row) for row in registered()]}
+            out, _ = child.communicate(json.dumps(request), timeout=seconds * len(rest) + 30)
         except subprocess.TimeoutExpired:
             child.kill()
             out, _ = child.communicate()
@@ -90,6 +91,7 @@ def _child() -> None:
 
     request = json.load(sys.stdin)
     signal.signal(signal.SIGALRM, too_long)
+    register(map(_row, request["operators"]))
     for formula in request["formulas"]:
         signal.setitimer(signal.ITIMER_REAL, request["seconds"])
         try:
@@ -101,6 +103,11 @@ def _child() -> None:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(answer), flush=True)
+
+
+def _row(fields: dict[str, Any]) -> Operator:
+    columns: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return Operator(**columns)
 
 
 def _simplified(graph: Graph) -> Graph:
