@@ -1,4 +1,4 @@
-"""evosearch: a search engine for activation functions, normalization(-activation) layers and small architectures."""
+"""evosearch: a search engine for activation functions and normalization(-activation) layers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "compile", "data", "parse", "task"]
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _LAZY = {
     "compile": "evosearch.compiler.module", "data": "evosearch.judging.tasks.plugin", "parse": "evosearch.language.formula",

@@ -27,7 +27,7 @@ app = typer.Typer(
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries its own copy of click, whose usage error has no public name
 
 Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY.SUB=VALUE", help="Overrides anything in the YAML; may be repeated.")]
-Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="A Python file with operators of your own; may be repeated.")]
+Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="A Python file with operators or tasks of your own; may be repeated.")]
 AcceptNew = Annotated[bool, typer.Option("--accept-new-environment", help="Resume although torch, the CPU, the device or the data changed.")]
 Workers = Annotated[Optional[int], typer.Option(help="Workers; 0, as without, is one a core.")]
 Executor = Annotated[str, typer.Option(help="serial, local or ray.")]
@@ -106,7 +106,8 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
         summarize(reading)
     _show(reading)
     if finished:
-        step = f" Next: evosearch export {directory} --best --to my_layer" if reading.pick else ""
+        given = "".join(f" --plugin {plugin.name}" for plugin in plugins)
+        step = f" Next: evosearch export {directory} --best --to my_layer{given}" if reading.pick else ""
         print(f"\nresults: {directory}/results/*.parquet, summary.json.{step}")
     return finished
 
@@ -340,7 +341,7 @@ def evaluate(
 def verify(
     directory: Run,
     top: Annotated[int, typer.Option(help="How many of the run's best functions.")] = 1,
-    seeds: Annotated[int, typer.Option(help="Fresh seeds on each pair.")] = 8,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds on each pair, at least 3.")] = 8,
     workers: Workers = None,
     executor: Executor = "local",
     plugin: Plugins = None,

@@ -121,7 +121,8 @@ def table_of(found: Verification) -> list[str]:
         for c in verified.comparisons:
             across = f"; over pairs [{c.pairs_low:+.2f}, {c.pairs_high:+.2f}]" if c.pairs_low is not None else ""
             lines.append(f"  {c.verdict:<10} than {c.against}: {c.difference:+.2f} spreads [{c.low:+.2f}, {c.high:+.2f}] at {100 * c.level:.2f} %{across}")
-    lines += ["", *(f"control {name}: {text}" for name, text in found.controls.items())]
+    lines += ["", "better is what is above 0 by both intervals: over seeds, and over pairs"]
+    lines += [*(f"control {name}: {text}" for name, text in found.controls.items())]
     if not found.controls:
         lines.append("no control ran in this search: give `random` and `tuned` a share under `proposers`")
     return [*lines, *(f"failed: {who}: {why}" for who, why in found.failed.items())]

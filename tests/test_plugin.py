@@ -154,3 +154,12 @@ def test_a_row_that_wrongly_says_commutative(row):
     columns = {"arity": 2, "torch": "{a} - {b}", "numpy": "a - b", "sympy": "a + -1 * b", "derivative": ("1", "-1")}
     assert "commutative: f(a, b) and f(b, a) differ" in probe(row(**columns, commutative=True))
     assert probe(row(**columns, name="minus2")) is None
+
+
+def test_a_task_that_fails_is_named_with_the_users_line(tmp_path):
+    head = '@evosearch.task(name="bad", metric="m")\ndef train(make_layer, seed, budget):'
+    (tmp_path / "bad.py").write_text(f'import evosearch\n{head}\n    raise RuntimeError("boom")\n')
+    command = [sys.executable, "-m", "evosearch.cli", "evaluate", "sin(x)", "--task", "bad/own", "--plugin", "bad.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "evosearch: the task `bad` failed in bad.py:4: RuntimeError: boom\n"

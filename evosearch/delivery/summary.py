@@ -216,7 +216,7 @@ def conclusion(comparisons: Sequence[Comparison], slowness: float | None) -> str
     short = f", WORSE than {', '.join(worse)}" if worse else ""
     if better:
         return f"better than {len(better)} of {count} ({', '.join(better)}), NOT than {', '.join(others)}{short}{time}; a candidate only"
-    return f"NOT better than any of {count} ({', '.join(others)}){short}{time}; a candidate only"
+    return f"NOT better than any of {count} ({', '.join(others)}){short}{time}"
 
 
 def verdict_line(reading: Reading, summary: Summary | None, candidate: str) -> str:
@@ -224,7 +224,7 @@ def verdict_line(reading: Reading, summary: Summary | None, candidate: str) -> s
     if not reading.finished:
         return (
             f"none yet, the run is unfinished ({len(reading.searched)} functions told, no final check; "
-            f"`evosearch resume {reading.directory}` goes on); a candidate only"
+            f"`evosearch resume {reading.directory}` goes on)"
         )
     if reading.pick is None or candidate != reading.pick.candidate:
         return "none, only the pick of a run is checked on unseen pairs; a candidate only"

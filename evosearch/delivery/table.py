@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from evosearch.delivery.layout import Column, grid, prose
-from evosearch.delivery.summary import Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
+from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
 from evosearch.judging.objectives import TASKS, parse_pair, unit
 from evosearch.meaning.facts import Novelty
 from evosearch.search.pick import front
@@ -74,8 +74,8 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
         Column("", [("*" if r["index"] in on_front else " ") + ">>>>" * (r["index"] == chosen) for r in rows], right=False),
         Column("formula", [r["candidate"] for r in rows], right=False, flexible=True),
         Column("kind", ["baseline" if r["proposer"] == "baseline" else n.label if n else "found" for r, n in zip(rows, found, strict=True)], 3, False),
-        Column("mean", [f"{o['mean']:+.2f}" for o in objectives]),
-        Column("worst", [f"{o['worst']:+.2f}" for o in objectives], 1),
+        Column("mean", [f"{round(o['mean'], 2) + 0.0:+.2f}" for o in objectives]),
+        Column("worst", [f"{round(o['worst'], 2) + 0.0:+.2f}" for o in objectives], 1),
         *(Column(numbers[p], [_number(s[p], p) for s in scores], 2) for p in pairs),
         Column("cost", [f"{o['complexity']:.0f}" for o in objectives], 5),
         Column("saved", [f"{o['saved_per_element']:.1f}" for o in objectives], 8),
@@ -114,6 +114,9 @@ def _counts(reading: Reading) -> list[str]:
     baselines = len(reading.searched) - dispatched
     lines = [f"functions: {dispatched} found + {baselines} baselines; of {proposed} proposed {trained} were trained, {full} fully"]
     reasons = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = sum(1 for r in fully_trained(reading.searched) if r["proposer"] != "baseline") - SHOWN
+    if more > 0:
+        lines.append(f"{more} more fully trained in {reading.directory}/results")
     if reasons:
         lines.append(f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}")
     spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in ("numeric", "quality", "full", "final")}

@@ -59,7 +59,9 @@ def load_entry(entry: str) -> Callable[[str], Run]:
 
 
 def unloaded(entry: str, error: Exception) -> str:
-    """One line for an entry that does not load: what was raised, and where."""
+    """One line for an entry that does not load: what was raised, and where; a ValueError says it all itself."""
+    if isinstance(error, ValueError):
+        return " ".join(str(error).split())
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"a worker could not load `{entry}`: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
 

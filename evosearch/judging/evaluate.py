@@ -15,6 +15,7 @@ import json
 import math
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -90,16 +91,28 @@ def worker(plan_text: str) -> Callable[[str], str]:
     torch.set_num_threads(1)
     plan = Plan.from_text(plan_text)
     install(plan.plugins, cache_directory().with_name("plugins"))
-    for pair in {*plan.quality.pairs, *plan.full.pairs, *plan.final.pairs}:
-        named = parse_pair(pair)
-        task(named.task).load(named.variant)
-    train(plan.quality.pairs[0], lambda features, apply_act=True: nn.ReLU(), seed=0, rate=1.0, steps=1, slot=plan.slot)
+    for pair in dict.fromkeys((*plan.quality.pairs, *plan.full.pairs, *plan.final.pairs)):
+        _prepare(pair, plan, first=pair == plan.quality.pairs[0])
 
     def run(job_text: str) -> str:
         (result,) = evaluate([Job.from_text(job_text)], plan)
         return result.to_text()
 
     return run
+
+
+def _prepare(pair: str, plan: Plan, first: bool) -> None:
+    """Loads a pair's data, and trains one step on the `first`. Raises ValueError that names the task and the user's line."""
+    named = parse_pair(pair)
+    try:
+        task(named.task).load(named.variant)
+        if first:
+            train(pair, lambda num_features, apply_act=True: nn.ReLU(), seed=0, rate=1.0, steps=1, device=plan.device, slot=plan.slot)
+    except Exception as error:
+        files = {plugin.name for plugin in plan.plugins}
+        places = [f"{os.path.basename(f.filename)}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename) in files]
+        where = f" in {places[-1]}" if places else ""
+        raise ValueError(f"the task `{named.task}` failed{where}: {type(error).__name__}: {error}") from error
 
 
 def evaluate(jobs: Sequence[Job], plan: Plan) -> list[Result]:

@@ -183,10 +183,10 @@ def _call(node: ast.Call, name: str, names: Mapping[str, Graph], offset: int, le
 def _hint(name: str) -> str:
     from evosearch.language.library import library  # the library is made of formulas
 
-    if name in library():
-        return f"`{name}` is a known layer: write its formula, `{library()[name].formula}`"
-    close = difflib.get_close_matches(name, [*OPERATORS, *STATISTICS], n=1)
-    return f"did you mean `{close[0]}`?" if close else "`evosearch operators` lists them"
+    if name.lower() in library():
+        return f"`{name.lower()}` is a known layer: write its formula, `{library()[name.lower()].formula}`"
+    close = difflib.get_close_matches(name.lower(), [*OPERATORS, *STATISTICS], n=1)
+    return f"did you mean `{close[0]}`?" if close else "`evosearch operators` lists them, and --plugin FILE adds your own"
 
 
 def _names_axes(node: ast.Call) -> bool:

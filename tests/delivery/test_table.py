@@ -60,7 +60,7 @@ def compared(*words):
 
 def test_a_verdict_is_one_line():
     assert conclusion(compared("not better", "worse"), 19.28) == (
-        "NOT better than any of 2 baselines on unseen pairs (b0, b1), WORSE than b1; takes 19.3 times as long as ReLU; a candidate only"
+        "NOT better than any of 2 baselines on unseen pairs (b0, b1), WORSE than b1; takes 19.3 times as long as ReLU"
     )
     assert conclusion(compared("better", "better"), None) == "better than all 2 baselines on unseen pairs (b0, b1)"
     assert conclusion(compared("better", "not better"), None) == "better than 1 of 2 baselines on unseen pairs (b0), NOT than b1; a candidate only"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # so that a plug-in's task is known to the driver without tor
 
     from evosearch.judging.tasks.plugin import Loop
 
-Split: TypeAlias = "tuple[Tensor, Tensor]"
+Split: TypeAlias = "tuple[Tensor, Tensor]"  # inputs and targets
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,10 @@ def scaled(train: Split, validation: Split, test: Split) -> tuple[Split, Split, 
 def check(found: object, name: str, classes: bool) -> Data:
     """The user's data, if it can be trained on. Raises ValueError with the rule, what was received, and of which region."""
     if not isinstance(found, Data):
-        raise ValueError(f"{name}: `load` returns evosearch.judging.tasks.Data(train, validation, test, outputs); received {type(found).__name__}")
+        raise ValueError(
+            f"{name}: `load` returns evosearch.judging.tasks.Data(train, validation, test, outputs), each region a pair (inputs, targets); "
+            f"received {type(found).__name__}"
+        )
     for region, split in (("train", found.train), ("validation", found.validation), ("test", found.test)):
         fault = _split_fault(split) or (_classes_fault(split[1], found.outputs) if classes else _numbers_fault(split[1], found.outputs))
         if fault:
