@@ -1,6 +1,6 @@
 """Do training-free scores rank activation functions? Spearman of every score against the measured one, on three tasks.
 
-    python scripts/rank_known.py [--workers 2]          # about 10 minutes on two cores; prints the table of docs/rank_known.md
+    python scripts/rank_known.py [--workers 2]          # about 3 minutes on two cores; prints the table of docs/rank_known.md
 
 Twenty known functions. Measured: validation score after 200 steps at three learning rates, the best rate on the first seed, mean
 of three seeds. Scores: mean of three seeds at initialization, one batch of 64. The interval is the 2.5 to 97.5 % range over
