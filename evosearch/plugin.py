@@ -7,8 +7,6 @@ of it is kept in a run's folder but its name and digest: whoever resumes gives t
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from evosearch.language.operators import Operator, register
+from evosearch.source import import_file, keep
 
 MAX_BYTES = 1_000_000
 
@@ -60,11 +59,7 @@ def install(plugins: Iterable[PlugIn], folder: Path) -> None:
     """The same in a worker: the texts are written under `folder`, run, and their operators, probed by the driver, added."""
     for plugin in plugins:
         path = folder / plugin.digest[:32] / plugin.name
-        if not path.is_file() or path.read_text(encoding="utf-8") != plugin.text:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = path.with_name(f"_tmp.{plugin.name}.{os.getpid()}")
-            temporary.write_text(plugin.text, encoding="utf-8")
-            os.replace(temporary, path)
+        keep(path, plugin.text)
         register(_rows(_run(path, Path(plugin.name))))
 
 
@@ -102,18 +97,10 @@ def _read(path: Path) -> PlugIn:
 
 
 def _run(path: Path, shown: Path) -> ModuleType:
-    name = f"evosearch_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        return import_file(path, f"evosearch_plugin_{path.stem}")
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
-        del sys.modules[name]
         raise PluginError(f"{shown} does not run: {type(error).__name__}: {error}") from error
-    return module
 
 
 def _rows(module: ModuleType) -> list[Operator]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copyreg
 import hashlib
-import importlib.util
 import os
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from evosearch.compiler.emit import emit
 from evosearch.language.formula import parse
 from evosearch.language.graph import Graph, variable, with_affine, without_affine
 from evosearch.language.library import library
+from evosearch.source import import_file, keep
 
 
 def compile_graph(
@@ -89,18 +89,8 @@ def load(source: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     path = cache_directory() / f"{name}.py"
-    if not path.is_file() or path.read_text() != source:
-        _write(path, source)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    keep(path, source)
+    module = import_file(path, name)
     for kind in vars(module).values():
         if isinstance(kind, type) and issubclass(kind, nn.Module) and kind.__module__ == name:
             copyreg.pickle(kind, _reduce)
@@ -137,10 +127,3 @@ def check_layer_cache() -> None:
         raise ValueError(
             f"the compiled layers cannot be kept in `{root}/evosearch/layers` ({error}); make room, or set XDG_CACHE_HOME to a folder that can be written"
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="_tmp.")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
