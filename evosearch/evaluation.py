@@ -12,14 +12,13 @@ from evosearch.execution import make_executor
 from evosearch.job import Job, Result
 from evosearch.judging.baselines import baseline
 from evosearch.judging.device import check_device
-from evosearch.judging.evaluate import Plan, Stage
+from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.objectives import TASKS, check_slot, direction, parse_pair, unit
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import depends_on
 from evosearch.plugin import PlugIn
 from evosearch.search.verdict import Comparison, compare, half_width
 
-ENTRY = "evosearch.judging.evaluate:worker"
 RATES = (1 / 3, 1.0, 3.0)
 
 
@@ -132,7 +131,7 @@ def evaluate_formula(
     plan = Plan(stage, stage, stage, device, tuple(plugins))
     contestants = [formula, *names]
     jobs = [Job(i, c, first_seed, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]
-    results = run_jobs(jobs, plan, executor, workers or min(os.cpu_count() or 1, len(jobs)), on_progress)
+    results = run_jobs(jobs, plan, executor, workers, on_progress)
     rows = [asdict(result) for result in results]
     directions = {pair: direction(pair) for pair in pairs}
     shown = {formula: text, **names}
@@ -159,11 +158,12 @@ def _of_x_alone(text: str) -> str:
 
 
 def run_jobs(
-    jobs: Sequence[Job], plan: Plan, executor: str, workers: int, on_progress: Callable[[int, int], None] | None
+    jobs: Sequence[Job], plan: Plan, executor: str, workers: int | None, on_progress: Callable[[int, int], None] | None
 ) -> list[Result]:
-    """Every job's result, in the order of their indices; `on_progress` hears how many of how many are done."""
+    """Every job's result, in the order of their indices; `workers` 0 or None is one a core; `on_progress` hears how many are done."""
     waiting, results = list(jobs), []
     memory = 8.0 if plan.device == "cpu" else 0.0  # CUDA reserves address space as it likes
+    workers = workers or min(os.cpu_count() or 1, len(jobs))
     with make_executor(executor, ENTRY, plan.to_text(), workers=workers, time_limit=3600.0, memory_limit_gb=memory) as running:
         while waiting or running.in_flight:
             for _ in range(min(running.free_slots(), len(waiting))):

@@ -23,7 +23,7 @@ from evosearch.config import ConfigError, read_run_file, run_file
 from evosearch.execution import Executor, make_executor
 from evosearch.judging.baselines import QUALITY_BAR, baseline
 from evosearch.judging.device import check_device
-from evosearch.judging.evaluate import Plan, Stage
+from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.filters import Limits
 from evosearch.judging.objectives import direction
 from evosearch.meaning.require import Requirements
@@ -35,7 +35,6 @@ from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
 from evosearch.space import SearchSpace, sample
 
-ENTRY = "evosearch.judging.evaluate:worker"
 MAY_CHANGE = ("budget", "execution")  # on resume; the device is part of the fingerprint and may not
 _PACKAGES = ("torch", "numpy", "deap", "optuna", "sympy", "pyarrow", "ray", "scikit-image", "scikit-learn")
 

@@ -7,7 +7,6 @@ share of the budget that the run gave them: a search that is not better than its
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from evosearch.job import Job
 from evosearch.judging.evaluate import Plan
 from evosearch.plugin import PlugIn
 from evosearch.run import plan_of
+from evosearch.search.pick import NOT_FOUND
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
@@ -67,7 +67,7 @@ def verify(
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
-    results = run_jobs(jobs, _plan(config, seeds, plugins), executor, workers or min(os.cpu_count() or 1, len(jobs)), on_progress)
+    results = run_jobs(jobs, _plan(config, seeds, plugins), executor, workers, on_progress)
     rows = [asdict(result) for result in results]
     tried = max(1, sum(1 for r in reading.searched if r["proposer"] != "baseline" and r["stage"] == "full"))
     directions = directions_of(config)
@@ -87,7 +87,7 @@ def leaders(reading: Reading, top: int) -> list[str]:
     """The pick, then the found functions with the best mean. Raises ValueError when there is none."""
     if reading.pick is None:
         raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with `evosearch resume {reading.directory}`")
-    found = [r for r in reading.searched if r["proposer"] not in ("baseline", "tuned") and r["stage"] == "full" and "mean" in r["objectives"]]
+    found = [r for r in reading.searched if r["proposer"] not in NOT_FOUND and r["stage"] == "full" and "mean" in r["objectives"]]
     found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
     return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
 

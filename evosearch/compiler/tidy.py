@@ -63,31 +63,10 @@ def tidy(graphs: list[Graph], fixed: Collection[Graph] = ()) -> list[Graph]:
     done: dict[Graph, _Product] = {}
     varies: dict[Graph, frozenset[str]] = {}
     for graph in graphs:
-        for node in _walk_above(graph, fixed):
+        for node in walk(graph, fixed):
             if node not in done:
                 done[node] = _rewrite(node, done, varies, node in fixed)
     return [done[graph].whole() for graph in graphs]
-
-
-def _walk_above(graph: Graph, fixed: Collection[Graph]) -> list[Graph]:
-    """`walk`, but not below fixed nodes."""
-    cut = [node for node in fixed if node.args]
-    if not cut:
-        return list(walk(graph))
-    found: list[Graph] = []
-    seen: set[Graph] = set()
-    stack: list[tuple[Graph, bool]] = [(graph, False)]
-    while stack:
-        node, ready = stack.pop()
-        if node in seen:
-            continue
-        if ready or node in fixed:
-            seen.add(node)
-            found.append(node)
-        else:
-            stack.append((node, True))
-            stack.extend((arg, False) for arg in reversed(node.args))
-    return found
 
 
 def _varies(node: Graph, known: dict[Graph, frozenset[str]]) -> frozenset[str]:

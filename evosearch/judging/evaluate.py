@@ -34,6 +34,8 @@ from evosearch.language.candidate import parse_candidate
 from evosearch.meaning.facts import complexity
 from evosearch.plugin import PlugIn, install
 
+ENTRY = "evosearch.judging.evaluate:worker"  # what executors load
+
 
 @dataclass(frozen=True)
 class Stage:

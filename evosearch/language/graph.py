@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from evosearch.language.operators import AXIS_SETS, DEFAULT_EPS, DEFAULT_GROUPS, OPERATORS, STATISTICS
@@ -191,15 +191,15 @@ def _sum_order(node: Graph) -> tuple[int, int, str]:  # f(x) + x + v + 2
     return rank, -node.size, node.order
 
 
-def walk(graph: Graph) -> Iterator[Graph]:
-    """Every distinct node once, inputs before the nodes that use them; no recursion, so any depth is fine."""
+def walk(graph: Graph, fixed: Collection[Graph] = ()) -> Iterator[Graph]:
+    """Every distinct node once, inputs before the nodes that use them, none below a `fixed` one; no recursion, so any depth is fine."""
     seen: set[Graph] = set()
     stack: list[tuple[Graph, bool]] = [(graph, False)]
     while stack:
         node, ready = stack.pop()
         if node in seen:
             continue
-        if ready:
+        if ready or node in fixed:
             seen.add(node)
             yield node
         else:

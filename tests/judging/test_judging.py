@@ -23,14 +23,6 @@ PLAN = Plan(
 BAR = {"quality:digits/mlp": 0.0, "center:digits/mlp": 50.0, "spread:digits/mlp": 10.0, "promote": -3.0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def judged(candidate, bar=None, stage="search", pairs=()):
     (result,) = evaluate([Job(3, candidate, 0, stage, pairs, bar or {})], PLAN)
     assert Result.from_text(result.to_text()) == result
