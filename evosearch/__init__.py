@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evosearch.compiler.module import compile
+    from evosearch.compiler.module import compile, differentiable_twice
     from evosearch.judging.tasks.plugin import data, task
     from evosearch.language.formula import parse
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compile", "data", "parse", "task"]
+__all__ = ["__version__", "compile", "data", "differentiable_twice", "parse", "task"]
+
 
 def __dir__() -> list[str]:
     return __all__
 
 
 _LAZY = {
-    "compile": "evosearch.compiler.module", "data": "evosearch.judging.tasks.plugin", "parse": "evosearch.language.formula",
-    "task": "evosearch.judging.tasks.plugin",
+    "compile": "evosearch.compiler.module", "differentiable_twice": "evosearch.compiler.module", "parse": "evosearch.language.formula",
+    "data": "evosearch.judging.tasks.plugin", "task": "evosearch.judging.tasks.plugin",
 }  # fmt: skip
 
 

@@ -351,9 +351,7 @@ def verify(
     from evosearch.run import stored
     from evosearch.verification import table_of, verify
 
-    found = verify(
-        directory, stored(directory, plugins)[0], top=top, seeds=seeds, executor=executor, workers=workers, plugins=plugins, on_progress=_counted()
-    )
+    found = verify(directory, stored(directory, plugins)[0], top=top, seeds=seeds, executor=executor, workers=workers, plugins=plugins, on_progress=_counted())
     _print([*table_of(found), f"written to {directory / 'verify.json'}"])
 
 

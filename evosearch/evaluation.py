@@ -157,9 +157,7 @@ def _of_x_alone(text: str) -> str:
     return formula
 
 
-def run_jobs(
-    jobs: Sequence[Job], plan: Plan, executor: str, workers: int | None, on_progress: Callable[[int, int], None] | None
-) -> list[Result]:
+def run_jobs(jobs: Sequence[Job], plan: Plan, executor: str, workers: int | None, on_progress: Callable[[int, int], None] | None) -> list[Result]:
     """Every job's result, in the order of their indices; `workers` 0 or None is one a core; `on_progress` hears how many are done."""
     waiting, results = list(jobs), []
     memory = 8.0 if plan.device == "cpu" else 0.0  # CUDA reserves address space as it likes
@@ -194,5 +192,3 @@ def table_of(found: Evaluation) -> list[str]:
         lines.append(f"{c.verdict} than {c.against}: {c.difference:+.2f} spreads [{c.low:+.2f}, {c.high:+.2f}] at {100 * c.level:.1f} %; {gaps}")
     lines += [f"failed: {who}: {why}" for who, why in found.failed.items()]
     return lines
-
-

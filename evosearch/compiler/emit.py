@@ -8,7 +8,8 @@ Batch statistics. `std(e, batch)` and its like are first written with `mean(., b
 In training it is computed, in evaluation it is a running buffer.
 
 Lean backward. The gradient graph (meaning.derive) is emitted beside the value; only inputs, parameters and the
-`(C,)`-sized moments are saved, and both directions run in cache-sized blocks.
+`(C,)`-sized moments are saved, and both directions run in cache-sized blocks. A formula of the inputs alone saves its
+slopes in place of the inputs: the backward is then a multiplication (see autograd).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from evosearch.compiler.pieces import Moment, Pieces
 from evosearch.compiler.statements import function
-from evosearch.compiler.template import HELPERS, Moment, Pieces, fill
+from evosearch.compiler.template import HELPERS, fill
 from evosearch.compiler.tidy import tidy
 from evosearch.language.graph import Axes, Graph, Parameter, constant, depends_on, make, parameter, parameters, statistic, variable, walk
 from evosearch.language.operators import OPERATORS
@@ -90,7 +92,7 @@ def _pieces(graph: Graph, name: str, unbiased: bool) -> Pieces:
     inputs = [n for n in ("x", "y") if depends_on(graph, n)]
     params = parameters(graph)
     layout = layout_of(graph)
-    value, slope = (graph.args if graph.op == "surrogate" else (graph, graph))
+    value, slope = graph.args if graph.op == "surrogate" else (graph, graph)
     backward_of = slope  # differentiated as written: d std is one mean, through the decomposed form it would be two
     value, slope = decompose(value), decompose(slope)
     forward = moments(make("surrogate", value, slope) if value is not slope else value)
@@ -109,8 +111,12 @@ def _pieces(graph: Graph, name: str, unbiased: bool) -> Pieces:
     for key, target in zip(("_value", "_slope"), whole, strict=False):
         functions.append(function(key, arguments, [target], given, layout))
     backward = _gradient_functions(backward_of, inputs, params, arguments, given, layout, fixed, functions)
+    slopes = layout == "flat" and not params
+    if slopes:
+        pulled = gradients(backward_of, constant(1.0))
+        functions.append(function("_with_slopes", arguments, [value, *(pulled.get(variable(n), constant(0.0)) for n in inputs)], given, layout, as_list=True))
     return Pieces(
-        graph=graph, name=name, inputs=inputs, params=params, forward=forward, backward=backward, functions=functions, layout=layout,
+        slopes=slopes, graph=graph, name=name, inputs=inputs, params=params, forward=forward, backward=backward, functions=functions, layout=layout,
         surrogate=value is not slope, unbiased=unbiased, helpers=[text for key, text in HELPERS.items() if any(f"{key}(" in f for f in functions)],
         lean=value is not slope or len(operations := [n for n in walk(slope) if n.args]) > 1 or not all(map(_is_one_call, operations)),
     )  # fmt: skip

@@ -69,9 +69,7 @@ def compile(
     Raises FormulaError for text that is not a formula, ValueError for an argument that does not fit.
     """
     graph = formula if isinstance(formula, Graph) else parse(formula)
-    return compile_graph(
-        graph, num_features, channel_dim, affine=affine, apply_act=apply_act, momentum=momentum, tracked_variance=tracked_variance
-    )
+    return compile_graph(graph, num_features, channel_dim, affine=affine, apply_act=apply_act, momentum=momentum, tracked_variance=tracked_variance)
 
 
 def without_activation(graph: Graph) -> Graph:
@@ -81,6 +79,18 @@ def without_activation(graph: Graph) -> Graph:
             return parse(layer.without_activation)
     inner = without_affine(graph)
     return variable("x") if inner is None else with_affine(without_activation(inner))
+
+
+def differentiable_twice(model: nn.Module) -> nn.Module:
+    """Lets every compiled layer in `model` be differentiated again (`create_graph`, gradient penalties, equations of second order).
+
+    A layer without parameters and statistics saves its slope in float32, which is faster, and can be differentiated once;
+    from now on it saves its input, as all layers do in float64. Returns the model.
+    """
+    for module in model.modules():
+        if hasattr(module, "differentiable_twice"):
+            module.differentiable_twice = True  # type: ignore[assignment]
+    return model
 
 
 def load(source: str) -> ModuleType:

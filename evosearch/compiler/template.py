@@ -1,54 +1,12 @@
-"""The fixed parts of an emitted module: helpers, the lean autograd.Function, the nn.Module. Text in, text out."""
+"""The fixed parts of an emitted module: helpers and the nn.Module, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from evosearch.language.graph import Graph, Parameter
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One `mean(., batch)` of the forward: its node, the name it has in the code, and its running buffer."""
-
-    node: Graph
-    name: str
-    buffer: str
-    start: float
-    is_variance: bool
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """All that varies from one emitted module to the next."""
-
-    graph: Graph
-    name: str
-    inputs: Sequence[str]
-    params: Sequence[Parameter]
-    forward: Sequence[Moment]
-    backward: Sequence[str]  # names of the backward's own batch means
-    functions: Sequence[str]
-    helpers: Sequence[str]
-    layout: str  # how the functions see the input, see statements.LAYOUTS
-    surrogate: bool
-    unbiased: bool
-    lean: bool
-
-    @property
-    def folded(self) -> bool:
-        return self.layout.startswith("folded")
-
-    @property
-    def wide(self) -> bool:
-        """Whether half precision is computed in float32, as the lean form does; one operator alone is torch's own in any type."""
-        return self.layout == "row" or (self.layout == "flat" and self.lean)
-
-    @property
-    def weights(self) -> list[str]:
-        return [p.name for p in self.params]
-
+from evosearch.compiler.autograd import autograd_functions
+from evosearch.compiler.pieces import Moment, Pieces
+from evosearch.language.graph import Graph
 
 HELPERS = {
     "_group_mean": '''def _group_mean(x: Tensor, groups: int) -> Tensor:
@@ -80,13 +38,6 @@ def _ungroup(value: Tensor, x: Tensor) -> Tensor:
 _WIDE = '''def _wide(x: Tensor) -> Tensor:
     """Statistics are computed in float32 under half precision, and in the input's own type otherwise."""
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x'''
-
-_BLOCKS = '''def _blocks(x: Tensor) -> list[slice]:
-    """Slices of the first dimension that hold about BLOCK elements, so that a block's temporaries stay in cache."""
-    if x.numel() <= BLOCK:
-        return [slice(None)]
-    rows = max(1, BLOCK * x.shape[0] // x.numel())
-    return [slice(i, i + rows) for i in range(0, x.shape[0], rows)]'''
 
 _WHOLE = '''def _batch_mean(x: Tensor) -> Tensor:
     """Mean over batch and places, `(N, C, *S)` -> `(1, C, 1, ...)`."""
@@ -132,9 +83,9 @@ def fill(p: Pieces) -> str:
         parts += [(_FOLD_ROW if p.layout == "folded_row" else _FOLD).format(name=p.name), _UNFOLD]
     if p.forward:
         parts.append(_WHOLE.format(dims="(0, 2, 3)" if p.layout == "folded_row" else "(0, 2)"))
-    parts += [f for f in p.functions if p.lean or not f.startswith(("def _gradient", "def _b"))]
+    parts += [f for f in p.functions if p.lean or not f.startswith(("def _gradient", "def _b", "def _with_slopes"))]
     if p.lean:
-        parts += [_BLOCKS, _whole(p), _lean(p)]
+        parts += autograd_functions(p)
     parts.append(_module(p))
     return "\n\n\n".join(parts) + "\n"
 
@@ -155,93 +106,11 @@ TRACKED_VARIANCE = {"unbiased" if unbiased else "biased"!r}
 BLOCK = 131072  # elements; the temporaries of a block fit the second-level cache'''
 
 
-def _moments_of(p: Pieces, indent: str) -> list[str]:
-    """Statements that compute the batch moments of the forward out of place."""
-    known, lines = [*p.inputs, *p.weights], []
-    for m in p.forward:
-        lines.append(f"{indent}{m.name} = _batch_mean(_{m.name}({', '.join(known)}))")
-        known.append(m.name)
-    return lines
-
-
-def _whole(p: Pieces) -> str:
-    """The training-mode function in one piece: what vmap maps."""
-    given = [*p.inputs, *p.weights]
-    known = [*given, *(m.name for m in p.forward)]
-    kind = "tuple[Tensor, ...]" if p.forward else "Tensor"
-    lines = [f"def _whole({', '.join(f'{n}: Tensor' for n in given)}) -> {kind}:"]
-    lines += ["    dtype = x.dtype", *(f"    {n} = _wide({n})" for n in p.inputs), *_moments_of(p, "    ")]
-    if p.surrogate:
-        lines += [f"    slope = _slope({', '.join(known)})", f"    out = _value({', '.join(known)}).detach() + (slope - slope.detach())"]
-    else:
-        lines.append(f"    out = _value({', '.join(known)})")
-    lines.append(f"    return {', '.join(['out.to(dtype)', *(m.name for m in p.forward)])}")
-    return "\n".join(lines)
-
-
-def _lean(p: Pieces) -> str:
-    data, weights, forward, backward = list(p.inputs), p.weights, p.forward, p.backward
-    given = [*data, *weights]
-    blocked = [f"_wide({n}[s])" for n in data]
-    names = [m.name for m in forward]
-    lines = ["class _Lean(torch.autograd.Function):", '    """Forward and backward in blocks; saves inputs and parameters only."""', ""]
-    outputs = "Tensor" if not forward else "tuple[Tensor, ...]"
-    lines += ["    @staticmethod", f"    def forward({', '.join(f'{n}: Tensor' for n in given)}) -> {outputs}:  # type: ignore[override]"]
-    known = list(weights)
-    for m in forward:
-        lines.append(f"        {m.name} = _blocked_batch_mean(_{m.name}, [{', '.join(data)}], [{', '.join(known)}])")
-        known.append(m.name)
-    lines += ["        out = torch.empty_like(x)", "        for s in _blocks(x):", f"            out[s] = _value({', '.join([*blocked, *known])})"]
-    lines.append(f"        return {', '.join(['out', *names])}")
-    lines += ["", "    @staticmethod", "    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]"]
-    if forward:
-        lines.append("        ctx.mark_non_differentiable(*output[1:])")
-        lines.append("        ctx.save_for_backward(*inputs, *output[1:])")
-    else:
-        lines.append("        ctx.save_for_backward(*inputs)")
-    lines.append("        ctx.save_for_forward(*inputs)")
-    lines += ["", "    @staticmethod", "    def jvp(ctx, *tangents):  # type: ignore[no-untyped-def]"]
-    lines += ["        pairs = [(v, torch.zeros_like(v) if t is None else t) for v, t in zip(ctx.saved_tensors, tangents)]"]
-    outs = "_whole(*v)[0]" if forward else "_whole(*v)"
-    lines.append(f"        slope = torch.func.jvp(lambda *v: {outs}, *zip(*pairs))[1]")
-    lines.append(f"        return {', '.join(['slope', *['None'] * len(forward)])}")
-    lines += ["", "    @staticmethod", "    def vmap(info, in_dims, *inputs):  # type: ignore[no-untyped-def]"]
-    out_dims = f"({', '.join(['0'] * (1 + len(forward)))})" if forward else "0"
-    lines.append(f"        return torch.vmap(_whole, in_dims)(*inputs), {out_dims}")
-    lines += ["", "    @staticmethod", "    def backward(ctx, g, *unused):  # type: ignore[no-untyped-def]"]
-    lines.append(f"        {', '.join([*given, *names])}{',' if len(given) + len(forward) == 1 else ''} = ctx.saved_tensors")
-    lines += _differentiable_backward(p)
-    known = [*weights, *names]
-    for b in backward:
-        lines.append(f"        {b} = _blocked_batch_mean(_{b}, [g, {', '.join(data)}], [{', '.join(known)}])")
-        known.append(b)
-    lines += [f"        d{n} = torch.empty_like({n})" if n in data else f"        d{n} = _wide(torch.zeros_like({n}))" for n in given]
-    lines += ["        for s in _blocks(x):", f"            parts = _gradient({', '.join(['_wide(g[s])', *blocked, *known])})"]
-    for i, n in enumerate(given):
-        lines.append(f"            d{n}[s] = parts[{i}]" if n in data else f"            d{n} += parts[{i}].sum_to_size({n}.shape)")
-    lines.append(f"        return {', '.join(f'd{n}' for n in given)}")
-    return "\n".join(lines)
-
-
-def _differentiable_backward(p: Pieces) -> list[str]:
-    """Under create_graph the backward is itself differentiated: one block, the moments recomputed from the input."""
-    data, weights = list(p.inputs), p.weights
-    lines = ["        if torch.is_grad_enabled():  # differentiated again: out of place, nothing taken as constant"]
-    lines += [f"            {n} = _wide({n})" for n in ("g", *data)]
-    lines += _moments_of(p, "            ")
-    known = ["g", *data, *weights, *(m.name for m in p.forward)]
-    for b in p.backward:
-        lines.append(f"            {b} = _batch_mean(_{b}({', '.join(known)}))")
-        known.append(b)
-    lines.append(f"            parts = _gradient({', '.join(known)})")
-    sums = [f"parts[{i}]" if n in data else f"parts[{i}].sum_to_size({n}.shape)" for i, n in enumerate([*data, *weights])]
-    lines.append(f"            return {', '.join(sums)}")
-    return lines
-
-
 def _module(p: Pieces) -> str:
     signature = ", ".join(f"{n}: Tensor" for n in p.inputs)
     lines = [f"class {p.name}(nn.Module):", f'    """{p.graph}, for inputs of shape `(N, C, *S)` with the channels at `channel_dim`."""', ""]
+    if p.slopes:
+        lines += ["    differentiable_twice = False  # in float32: set it to keep the input in place of the slope, for create_graph", ""]
     lines += _constructor(p)
     lines += ["", f"    def forward(self, {signature}) -> Tensor:", "        if not x.is_floating_point():"]
     lines.append(f'            raise TypeError("{p.name} needs a floating-point input: call .float() on it")')
@@ -317,7 +186,7 @@ _FLAT_BODY = """        if {mismatch}:
             return self._plain({inputs})
         order = sorted(range(x.dim()), key=x.stride, reverse=True)  # channels_last and transposed inputs are dense too
         {moved} = {permuted}
-        flat = _Lean.apply({call})
+        flat = {function}.apply({call})
         return flat.view(x_.shape).permute([order.index(d) for d in range(x.dim())])"""
 
 
@@ -328,6 +197,7 @@ def _lean_body(p: Pieces) -> list[str]:
             mismatch=" or ".join([f"{n}.shape != x.shape" for n in inputs[1:]] or ["x.is_sparse"]), inputs=", ".join(inputs),
             moved=", ".join(f"{n}_" for n in inputs), permuted=", ".join(f"{n}.permute(order).contiguous()" for n in inputs),
             call=", ".join([*(f"{n}_.view(-1)" for n in inputs), *_weights(p)]),
+            function="_function(self.differentiable_twice, x)" if p.slopes else "_Lean",
         )  # fmt: skip
         return text.splitlines()
     if p.layout == "row":

@@ -222,10 +222,7 @@ def conclusion(comparisons: Sequence[Comparison], slowness: float | None) -> str
 def verdict_line(reading: Reading, summary: Summary | None, candidate: str) -> str:
     """What is known of a candidate of the run on pairs that the search did not see, in one line."""
     if not reading.finished:
-        return (
-            f"none yet, the run is unfinished ({len(reading.searched)} functions told, no final check; "
-            f"`evosearch resume {reading.directory}` goes on)"
-        )
+        return f"none yet, the run is unfinished ({len(reading.searched)} functions told, no final check; `evosearch resume {reading.directory}` goes on)"
     if reading.pick is None or candidate != reading.pick.candidate:
         return "none, only the pick of a run is checked on unseen pairs; a candidate only"
     verdict = summary.verdict if summary else judge(reading, {})

@@ -76,7 +76,5 @@ def make_executor(
     if name == "ray":
         from evosearch.execution.ray import RayExecutor
 
-        return RayExecutor(
-            entry, plan_text, workers=count, time_limit=time_limit, memory_limit_gb=memory_limit_gb, address=address
-        )
+        return RayExecutor(entry, plan_text, workers=count, time_limit=time_limit, memory_limit_gb=memory_limit_gb, address=address)
     raise ValueError(f"unknown executor `{name}`; there are {', '.join(EXECUTORS)}")

@@ -15,9 +15,7 @@ _TICK = 1.0  # seconds between two looks at the leases
 class LocalExecutor:
     """As many workers as asked for, one job each."""
 
-    def __init__(
-        self, entry: str, plan_text: str, *, workers: int, time_limit: float, memory_limit_gb: float
-    ) -> None:
+    def __init__(self, entry: str, plan_text: str, *, workers: int, time_limit: float, memory_limit_gb: float) -> None:
         self.workers = workers
         self._servers = [ForkServer(entry, plan_text, time_limit, memory_limit_gb) for _ in range(workers)]
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from evosearch.compiler.module import differentiable_twice
+
 _SHAPE = (4, 8, 6, 6)
 
 
@@ -84,9 +86,7 @@ def all_filters(make_layer: Callable[[int], nn.Module], limits: Limits) -> Itera
         yield stability(make_layer, limit=limits.stability)
 
 
-def propagation(
-    make_layer: Callable[[int], nn.Module], depth: int = 50, width: int = 64, smallest: float = 1e-8, largest: float = 1e8
-) -> Finding:
+def propagation(make_layer: Callable[[int], nn.Module], depth: int = 50, width: int = 64, smallest: float = 1e-8, largest: float = 1e8) -> Finding:
     """Signal and gradient through `depth` random layers, each scaled to keep the variance of its input (arXiv 1611.01232).
 
     The figure is the norm of the input's gradient relative to the output's. Rejected outside `smallest` to `largest`, or when the
@@ -134,7 +134,7 @@ def stability(make_layer: Callable[[int], nn.Module], steps: int = 100, limit: f
     shapes = ((8, 1, 3, 3), (16, 8, 3, 3), (16, 16, 3, 3))
     weights = [torch.randn(s, generator=generator).div_(math.sqrt(s[1] * 9)).requires_grad_() for s in shapes]
     head = torch.randn(3, 16, generator=generator) / 4
-    layers = [make_layer(s[0]).train() for s in shapes]
+    layers = [differentiable_twice(make_layer(s[0]).train()) for s in shapes]
     largest = 0.0
     for _ in range(steps):
         h = x

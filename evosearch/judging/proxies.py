@@ -168,9 +168,7 @@ def entropy(model: nn.Module, slots: list[nn.Module], x: Tensor, y: Tensor, loss
     return sum(found) / len(found)
 
 
-def _watched(
-    model: nn.Module, slots: list[nn.Module], x: Tensor, reduce: Callable[[Tensor], Tensor]
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def _watched(model: nn.Module, slots: list[nn.Module], x: Tensor, reduce: Callable[[Tensor], Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Inputs and outputs of every slot in one forward pass, and the reduced output of the model."""
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []

@@ -13,6 +13,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
+from evosearch.compiler.module import differentiable_twice
 from evosearch.judging.architectures import MakeLayer, build
 from evosearch.judging.objectives import parse_pair
 from evosearch.judging.tasks import Split, Task, task
@@ -45,6 +46,8 @@ def train(pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, 
     data = job.load(named.variant)
     with _seeded(seed):
         model = build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
+    if job.objective is not None:
+        differentiable_twice(model)
     losses = _fit(model, job, data.train, seed, rate * job.rates[named.architecture], steps, device, named.batch or job.batch_size)
     model.eval()
     return Trained(_score(model, job, data.validation, device), partial(_score, model, job, data.test, device), _eighths(losses))

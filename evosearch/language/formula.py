@@ -1,7 +1,7 @@
 """Text to graph and back. Size limits come first, then a whitelist over Python's syntax tree; nothing is ever evaluated.
 
-    formula     = expression [ "~" expression ] [ "where" declaration { "," declaration } ]
-    declaration = name ":" ("channel" | "layer") "=" number
+formula     = expression [ "~" expression ] [ "where" declaration { "," declaration } ]
+declaration = name ":" ("channel" | "layer") "=" number
 """
 
 from __future__ import annotations
@@ -80,9 +80,7 @@ def _declarations(text: str, offset: int) -> dict[str, Graph]:
     for piece in text.split(","):
         match = _DECLARATION.fullmatch(piece)
         if match is None:
-            raise FormulaError(
-                f"column {offset + position + 1}: a declaration reads `v: channel = 1` or `v: layer = 0.5`; received `{piece.strip()}`"
-            )
+            raise FormulaError(f"column {offset + position + 1}: a declaration reads `v: channel = 1` or `v: layer = 0.5`; received `{piece.strip()}`")
         name, kind, number = match.groups()
         if name in _RESERVED or name in ("x", "y"):
             raise FormulaError(f"column {offset + position + 1}: `{name}` is a word of the language; name the parameter otherwise")

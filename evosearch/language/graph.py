@@ -277,9 +277,7 @@ def _is_channel(graph: Graph, start: float) -> bool:
 
 def canonical(graph: Graph) -> Graph:
     """The same graph with its parameters renamed v0, v1, ... in order of use."""
-    mapping = {
-        parameter(p.name, p.kind, p.init): parameter(f"v{i}", p.kind, p.init) for i, p in enumerate(parameters(graph))
-    }
+    mapping = {parameter(p.name, p.kind, p.init): parameter(f"v{i}", p.kind, p.init) for i, p in enumerate(parameters(graph))}
     return replace(graph, mapping) if any(k is not v for k, v in mapping.items()) else graph
 
 

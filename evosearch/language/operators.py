@@ -160,6 +160,7 @@ def registered() -> list[Operator]:
     """The rows that `register` has added in this process."""
     return [row for row in OPERATORS.values() if row not in _ROWS]
 
+
 STATISTICS = ("mean", "var", "std", "rms", "sum", "max")
 AXIS_SETS = ("batch", "instance", "layer", "group", "channel", "row")
 STATISTIC_COST = {"mean": 4, "var": 8, "std": 9, "rms": 7, "sum": 4, "max": 4}

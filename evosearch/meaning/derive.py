@@ -166,10 +166,7 @@ def bind(graph: Graph, values: dict[str, float] | None = None) -> Graph:
     """The graph with its parameters replaced by numbers: their initial values, or those of `values` by name."""
     return replace(
         graph,
-        {
-            parameter(p.name, p.kind, p.init): constant((values or {}).get(p.name, p.init))
-            for p in parameters(graph)
-        },
+        {parameter(p.name, p.kind, p.init): constant((values or {}).get(p.name, p.init)) for p in parameters(graph)},
     )
 
 

@@ -201,9 +201,7 @@ def _fit(values: NDArray[np.float64], name: str) -> tuple[float, float, float, s
     return (*best, name)
 
 
-def _best_scale(
-    values: NDArray[np.float64], curves: NDArray[np.float64], rates: NDArray[np.float64]
-) -> tuple[float, float, float]:
+def _best_scale(values: NDArray[np.float64], curves: NDArray[np.float64], rates: NDArray[np.float64]) -> tuple[float, float, float]:
     with np.errstate(all="ignore"):
         power = np.maximum(np.square(curves) @ _WEIGHT, 1e-300)
         scales = curves @ (_WEIGHT * values) / power

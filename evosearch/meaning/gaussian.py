@@ -198,9 +198,7 @@ def _edges(kinks: Array, gaps: Array, reach: float, narrow: list[tuple[float, fl
     return np.unique(np.clip(np.concatenate([grid, sides, around.ravel()]), -reach, reach))
 
 
-def _panels(
-    integrand: Callable[[Array], Array], kinks: Array, gaps: Array, reach: float, narrow: list[tuple[float, float]]
-) -> tuple[Array, Array]:
+def _panels(integrand: Callable[[Array], Array], kinks: Array, gaps: Array, reach: float, narrow: list[tuple[float, float]]) -> tuple[Array, Array]:
     """The integral over [-reach, reach] without the kinks' gaps, and what may be wrong with it; a panel is halved until its halves
     agree with it."""
     edges = _edges(kinks, gaps, reach, narrow)

@@ -22,9 +22,7 @@ Array = NDArray[np.float64]
 # gelu and a clipped gelu part. No point is an integer: equal functions are equal almost everywhere, so a removable
 # singularity (x / x at 0) and a power that is real at integers only ((-2) ** -2) do not keep them apart.
 FINGERPRINT_POINTS: Array = np.concatenate([np.linspace(-5.0123, 5.0147, 61), [-19.87, 19.87, 1.07e-3]])
-DENSE_POINTS: Array = np.concatenate(
-    [np.linspace(-30.0123, 30.0147, 4001), np.linspace(-0.0511, 0.0513, 41), np.random.default_rng(7).normal(size=256) * 3.0]
-)
+DENSE_POINTS: Array = np.concatenate([np.linspace(-30.0123, 30.0147, 4001), np.linspace(-0.0511, 0.0513, 41), np.random.default_rng(7).normal(size=256) * 3.0])
 # Far out, equal functions may overflow differently (log(1 + exp(x)) and softplus): compared where both are finite.
 FAR_POINTS: Array = np.array([s * x for x in (33.7, 41.3, 57.9, 103.1, 317.7, 1013.3, 1.07e4) for s in (-1.0, 1.0)])
 PARAMETER_DRAWS = 3
@@ -38,9 +36,7 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array], values: Mapping[str, Arr
     return evaluate_all([graph], inputs, values)[0]
 
 
-def evaluate_all(
-    graphs: Sequence[Graph], inputs: Mapping[str, Array], values: Mapping[str, Array | float] | None = None
-) -> list[Array]:
+def evaluate_all(graphs: Sequence[Graph], inputs: Mapping[str, Array], values: Mapping[str, Array | float] | None = None) -> list[Array]:
     """The values of many graphs; what they share is computed once, because equal sub-graphs are one object."""
     roots = [graph.args[0] if graph.op == "surrogate" else graph for graph in graphs]
     shape = np.shape(inputs["x"])
@@ -283,5 +279,3 @@ def _far(graph: Graph) -> Array:
 def _dense(graph: Graph) -> Array:
     values: Array = _sampled([graph], DENSE_POINTS)[0]
     return values
-
-

@@ -103,5 +103,3 @@ def numeric(graph: Graph) -> str | None:
     if np.mean(np.abs(gradient) > _SMALLEST) < 0.1:
         return "numeric:flat"
     return None
-
-

@@ -131,9 +131,7 @@ def _kind(value: Array, slope: Array, power: Array, bend: Array, at: float, unit
     return "curvature" if abs(bend[1] - bend[0]) > 1e-3 * (unit + np.abs(bend).max()) else "higher"
 
 
-def _range(
-    c: Curve, x: Array, value: Array, noise: Array, kinks: tuple[Kink, ...], tails: tuple[Tail, Tail]
-) -> tuple[float, float, tuple[bool, bool]]:
+def _range(c: Curve, x: Array, value: Array, noise: Array, kinks: tuple[Kink, ...], tails: tuple[Tail, Tail]) -> tuple[float, float, tuple[bool, bool]]:
     """Infimum and supremum, and which of the two is only the extreme value seen."""
     broken = np.array([k.x for k in kinks if k.kind in ("jump", "pole", "hole")])
     finite = np.isfinite(value) & ~np.isin(x, broken)
@@ -165,9 +163,7 @@ def _range(
     return low, high, (about[0] and math.isfinite(low), about[1] and math.isfinite(high))
 
 
-def _lipschitz(
-    c: Curve, x: Array, slope: Array, kinks: tuple[Kink, ...], tails: tuple[Tail, Tail]
-) -> tuple[float, tuple[float, float] | None]:
+def _lipschitz(c: Curve, x: Array, slope: Array, kinks: tuple[Kink, ...], tails: tuple[Tail, Tail]) -> tuple[float, tuple[float, float] | None]:
     """sup |f'|, and where it is reached: a point, or a stretch between kinks."""
     size = np.where(np.isfinite(slope), np.abs(slope), 0.0)
     broken = any(k.kind in ("jump", "cusp", "pole") for k in kinks)

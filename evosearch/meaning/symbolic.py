@@ -68,9 +68,7 @@ def _in_child(formulas: list[str], seconds: float) -> list[str]:
     answers: list[str] = []
     while len(answers) < len(formulas):
         rest = formulas[len(answers) :]
-        child = subprocess.Popen(
-            [sys.executable, "-m", "evosearch.meaning.symbolic"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        child = subprocess.Popen([sys.executable, "-m", "evosearch.meaning.symbolic"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             request = {"formulas": rest, "seconds": seconds, "operators": [asdict(row) for row in registered()]}
             out, _ = child.communicate(json.dumps(request), timeout=seconds * len(rest) + 30)
@@ -311,8 +309,6 @@ def _bracketed(parent: Graph, child: Graph, text: dict[Graph, str]) -> str:
     tight = parent.op in ("mul", "neg", "sub", "pow", "square", "cube")
     product = child.op in ("mul", "div") and parent.op in ("pow", "square", "cube")
     return rf"\left({text[child]}\right)" if tight and (loose or product) else text[child]
-
-
 
 
 if __name__ == "__main__":

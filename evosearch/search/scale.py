@@ -34,9 +34,7 @@ def pair_scores(scores: Mapping[str, float], stage: str) -> dict[str, float]:
     return {pair: fmean(values) for pair, values in found.items()}
 
 
-def freeze(
-    baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str, int], trivial: str = "identity", usual: str = "relu"
-) -> Scale:
+def freeze(baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str, int], trivial: str = "identity", usual: str = "relu") -> Scale:
     """The scale from the baselines' scores by name; `trivial` is what no layer gives, `usual` what the usual one gives.
 
     Raises ValueError when one of the two did not finish: without them there is no quality bar.

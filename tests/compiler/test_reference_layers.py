@@ -100,9 +100,7 @@ def test_batch_evonorms_in_training_and_evaluation(name, reference):
         torch.testing.assert_close(layer.running_var, reference.running, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "eps"), [("s0", 1e-5), ("s0a", 1e-3), ("s1", 1e-5), ("s1a", 1e-3), ("s2", 1e-5), ("s2a", 1e-3)]
-)
+@pytest.mark.parametrize(("name", "eps"), [("s0", 1e-5), ("s0a", 1e-3), ("s1", 1e-5), ("s1a", 1e-3), ("s2", 1e-5), ("s2a", 1e-3)])
 @pytest.mark.parametrize("training", [True, False])
 def test_sample_evonorms(name, eps, training):
     layer = ours(f"evonorm_{name}").train(training)

@@ -17,9 +17,7 @@ from evosearch.judging.objectives import TASKS, parse_pair
 from evosearch.judging.tasks import task, textures
 from evosearch.judging.train import NonFinite, train
 
-PLAN = Plan(
-    Stage(("digits/mlp",), 10, (1.0,)), Stage(("digits/mlp", "photo/inr.16"), 10, (1.0, 3.0), 2), Stage(("digits/mlp.24",), 10, (1.0,), 2)
-)
+PLAN = Plan(Stage(("digits/mlp",), 10, (1.0,)), Stage(("digits/mlp", "photo/inr.16"), 10, (1.0, 3.0), 2), Stage(("digits/mlp.24",), 10, (1.0,), 2))
 BAR = {"quality:digits/mlp": 0.0, "center:digits/mlp": 50.0, "spread:digits/mlp": 10.0, "promote": -3.0}
 
 
@@ -88,8 +86,10 @@ def test_not_finite_values_and_gradients_are_rejected_with_a_reason():
     assert judged("sqrt(abs(x))").reason == "nonfinite:gradient:float32"
 
 
-@pytest.mark.parametrize(("fault", "status"), [(NonFinite("loss"), "nonfinite"), (MemoryError(), "memory"),
-     (RuntimeError("can't allocate memory"), "memory"), (RuntimeError("odd"), "error")])
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(NonFinite("loss"), "nonfinite"), (MemoryError(), "memory"), (RuntimeError("can't allocate memory"), "memory"), (RuntimeError("odd"), "error")],
+)
 def test_a_fault_is_one_row_with_its_reason(monkeypatch, fault, status):
     def fail(*args, **options):
         raise fault

@@ -12,9 +12,7 @@ BUILDERS = {**dense.BUILDERS, **convolutional.BUILDERS, **modern.BUILDERS, **att
 __all__ = ["BUILDERS", "MakeLayer", "build"]
 
 
-def build(
-    architecture: str, make_layer: MakeLayer, width: int | None, sample: Tensor, outputs: int, slot: str = "act", depth: int | None = None
-) -> nn.Module:
+def build(architecture: str, make_layer: MakeLayer, width: int | None, sample: Tensor, outputs: int, slot: str = "act", depth: int | None = None) -> nn.Module:
     """The network of that name; `sample` is a batch of inputs, from which sizes are read. Which slots it has: `objectives.SLOTS`.
 
     - slot `act`: `make_layer(num_features)` is an activation, after the architecture's own normalization.

@@ -14,9 +14,7 @@ class _SqueezeExcite(nn.Module):
     def __init__(self, fill: Filler, channels: int, squeezed: int) -> None:
         super().__init__()
         inner = nn.SiLU() if fill.slot == "norm_act" else fill.act(squeezed)  # no norm stands here
-        self.gate = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, squeezed, 1), inner, nn.Conv2d(squeezed, channels, 1), nn.Sigmoid()
-        )
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, squeezed, 1), inner, nn.Conv2d(squeezed, channels, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x * self.gate(x)

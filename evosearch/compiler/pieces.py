@@ -1,0 +1,51 @@
+"""All that varies from one emitted module to the next: what emit works out and the templates write down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evosearch.language.graph import Graph, Parameter
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One `mean(., batch)` of the forward: its node, the name it has in the code, and its running buffer."""
+
+    node: Graph
+    name: str
+    buffer: str
+    start: float
+    is_variance: bool
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """All that varies from one emitted module to the next."""
+
+    graph: Graph
+    name: str
+    inputs: Sequence[str]
+    params: Sequence[Parameter]
+    forward: Sequence[Moment]
+    backward: Sequence[str]  # names of the backward's own batch means
+    functions: Sequence[str]
+    helpers: Sequence[str]
+    layout: str  # how the functions see the input, see statements.LAYOUTS
+    surrogate: bool
+    unbiased: bool
+    lean: bool
+    slopes: bool  # whether the functions hold `_with_slopes`, the value and its slopes in one
+
+    @property
+    def folded(self) -> bool:
+        return self.layout.startswith("folded")
+
+    @property
+    def wide(self) -> bool:
+        """Whether half precision is computed in float32, as the lean form does; one operator alone is torch's own in any type."""
+        return self.layout == "row" or (self.layout == "flat" and self.lean)
+
+    @property
+    def weights(self) -> list[str]:
+        return [p.name for p in self.params]
