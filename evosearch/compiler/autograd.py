@@ -26,12 +26,7 @@ _SLOPE = '''class _Slope(torch.autograd.Function):
         for s in _blocks(x):
             {written} = _with_slopes({blocks})
         ctx.save_for_backward({slopes})
-        ctx.save_for_forward({slopes})
         return out
-
-    @staticmethod
-    def jvp(ctx, *tangents):  # type: ignore[no-untyped-def]
-        return sum(s * t for s, t in zip(ctx.saved_tensors, tangents) if t is not None)
 
     @staticmethod
     def backward(ctx, g):  # type: ignore[no-untyped-def, override]
@@ -40,15 +35,16 @@ _SLOPE = '''class _Slope(torch.autograd.Function):
         return tuple(g * slope for slope in ctx.saved_tensors)
 
 
-def _function(twice: bool, x: Tensor) -> type[torch.autograd.Function]:
+def _function(twice: bool, *inputs: Tensor) -> type[torch.autograd.Function]:
     """`_Slope` in float32 and bfloat16; in float64 second derivatives are usual, in float16 a slope may overflow."""
-    once = not twice and x.requires_grad and x.dtype in (torch.float32, torch.bfloat16)
-    return _Slope if once and not torch._C._are_functorch_transforms_active() else _Lean'''
+    dtype = inputs[0].dtype
+    once = not twice and dtype in (torch.float32, torch.bfloat16)
+    return _Slope if once and all(t.requires_grad and t.dtype == dtype for t in inputs) else _Lean'''
 
 
 def autograd_functions(p: Pieces) -> list[str]:
-    """The texts, in order: the blocks, the function in one piece, `_Lean`, and `_Slope` where there is one."""
-    return [_BLOCKS, _whole(p), _lean(p), *([_slope(p)] if p.slopes else [])]
+    """The texts, in order: the blocks, `_Lean`, and `_Slope` where there is one."""
+    return [_BLOCKS, _lean(p), *([_slope(p)] if p.slopes else [])]
 
 
 def _slope(p: Pieces) -> str:
@@ -72,21 +68,6 @@ def _moments_of(p: Pieces, indent: str) -> list[str]:
     return lines
 
 
-def _whole(p: Pieces) -> str:
-    """The training-mode function in one piece: what vmap maps."""
-    given = [*p.inputs, *p.weights]
-    known = [*given, *(m.name for m in p.forward)]
-    kind = "tuple[Tensor, ...]" if p.forward else "Tensor"
-    lines = [f"def _whole({', '.join(f'{n}: Tensor' for n in given)}) -> {kind}:"]
-    lines += ["    dtype = x.dtype", *(f"    {n} = _wide({n})" for n in p.inputs), *_moments_of(p, "    ")]
-    if p.surrogate:
-        lines += [f"    slope = _slope({', '.join(known)})", f"    out = _value({', '.join(known)}).detach() + (slope - slope.detach())"]
-    else:
-        lines.append(f"    out = _value({', '.join(known)})")
-    lines.append(f"    return {', '.join(['out.to(dtype)', *(m.name for m in p.forward)])}")
-    return "\n".join(lines)
-
-
 def _lean(p: Pieces) -> str:
     data, weights, forward, backward = list(p.inputs), p.weights, p.forward, p.backward
     given = [*data, *weights]
@@ -94,29 +75,18 @@ def _lean(p: Pieces) -> str:
     names = [m.name for m in forward]
     lines = ["class _Lean(torch.autograd.Function):", '    """Forward and backward in blocks; saves inputs and parameters only."""', ""]
     outputs = "Tensor" if not forward else "tuple[Tensor, ...]"
-    lines += ["    @staticmethod", f"    def forward({', '.join(f'{n}: Tensor' for n in given)}) -> {outputs}:  # type: ignore[override]"]
+    arguments = ", ".join(f"{n}: Tensor" for n in given)
+    lines += ["    @staticmethod", f"    def forward(ctx, {arguments}) -> {outputs}:  # type: ignore[no-untyped-def, override]"]
     known = list(weights)
     for m in forward:
         lines.append(f"        {m.name} = _blocked_batch_mean(_{m.name}, [{', '.join(data)}], [{', '.join(known)}])")
         known.append(m.name)
     lines += ["        out = torch.empty_like(x)", "        for s in _blocks(x):", f"            out[s] = _value({', '.join([*blocked, *known])})"]
-    lines.append(f"        return {', '.join(['out', *names])}")
-    lines += ["", "    @staticmethod", "    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]"]
     if forward:
-        lines.append("        ctx.mark_non_differentiable(*output[1:])")
-        lines.append("        ctx.save_for_backward(*inputs, *output[1:])")
-    else:
-        lines.append("        ctx.save_for_backward(*inputs)")
-    lines.append("        ctx.save_for_forward(*inputs)")
-    lines += ["", "    @staticmethod", "    def jvp(ctx, *tangents):  # type: ignore[no-untyped-def]"]
-    lines += ["        pairs = [(v, torch.zeros_like(v) if t is None else t) for v, t in zip(ctx.saved_tensors, tangents)]"]
-    outs = "_whole(*v)[0]" if forward else "_whole(*v)"
-    lines.append(f"        slope = torch.func.jvp(lambda *v: {outs}, *zip(*pairs))[1]")
-    lines.append(f"        return {', '.join(['slope', *['None'] * len(forward)])}")
-    lines += ["", "    @staticmethod", "    def vmap(info, in_dims, *inputs):  # type: ignore[no-untyped-def]"]
-    out_dims = f"({', '.join(['0'] * (1 + len(forward)))})" if forward else "0"
-    lines.append(f"        return torch.vmap(_whole, in_dims)(*inputs), {out_dims}")
-    lines += ["", "    @staticmethod", "    def backward(ctx, g, *unused):  # type: ignore[no-untyped-def]"]
+        lines.append(f"        ctx.mark_non_differentiable({', '.join(names)})")
+    lines.append(f"        ctx.save_for_backward({', '.join([*given, *names])})")
+    lines.append(f"        return {', '.join(['out', *names])}")
+    lines += ["", "    @staticmethod", "    def backward(ctx, g, *unused):  # type: ignore[no-untyped-def, override]"]
     lines.append(f"        {', '.join([*given, *names])}{',' if len(given) + len(forward) == 1 else ''} = ctx.saved_tensors")
     lines += _differentiable_backward(p)
     known = [*weights, *names]

@@ -39,6 +39,11 @@ _WIDE = '''def _wide(x: Tensor) -> Tensor:
     """Statistics are computed in float32 under half precision, and in the input's own type otherwise."""
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x'''
 
+_TRANSFORMED = '''def _is_transformed() -> bool:
+    """Whether tracing, torch.compile, torch.func or forward-mode differentiation looks at the code: they see the plain form."""
+    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return traced or torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0'''
+
 _WHOLE = '''def _batch_mean(x: Tensor) -> Tensor:
     """Mean over batch and places, `(N, C, *S)` -> `(1, C, 1, ...)`."""
     return x.mean({dims}, keepdim=True)
@@ -85,7 +90,7 @@ def fill(p: Pieces) -> str:
         parts.append(_WHOLE.format(dims="(0, 2, 3)" if p.layout == "folded_row" else "(0, 2)"))
     parts += [f for f in p.functions if p.lean or not f.startswith(("def _gradient", "def _b", "def _with_slopes"))]
     if p.lean:
-        parts += autograd_functions(p)
+        parts += [_TRANSFORMED, *autograd_functions(p)]
     parts.append(_module(p))
     return "\n\n\n".join(parts) + "\n"
 
@@ -115,8 +120,7 @@ def _module(p: Pieces) -> str:
     lines += ["", f"    def forward(self, {signature}) -> Tensor:", "        if not x.is_floating_point():"]
     lines.append(f'            raise TypeError("{p.name} needs a floating-point input: call .float() on it")')
     if p.lean:
-        wanted = "torch.is_grad_enabled() and not (torch.jit.is_tracing() or torch.compiler.is_compiling())"
-        wanted += " and self.training" if p.forward else ""
+        wanted = "torch.is_grad_enabled() and not _is_transformed()" + (" and self.training" if p.forward else "")
         lines += ["        if not torch.jit.is_scripting():", f"            if {wanted}:", f"                return self._lean({', '.join(p.inputs)})"]
     lines += [f"        return self._plain({', '.join(p.inputs)})", "", f"    def _plain(self, {signature}) -> Tensor:"]
     lines += _plain_body(p)
@@ -197,7 +201,7 @@ def _lean_body(p: Pieces) -> list[str]:
             mismatch=" or ".join([f"{n}.shape != x.shape" for n in inputs[1:]] or ["x.is_sparse"]), inputs=", ".join(inputs),
             moved=", ".join(f"{n}_" for n in inputs), permuted=", ".join(f"{n}.permute(order).contiguous()" for n in inputs),
             call=", ".join([*(f"{n}_.view(-1)" for n in inputs), *_weights(p)]),
-            function="_function(self.differentiable_twice, x)" if p.slopes else "_Lean",
+            function=f"_function(self.differentiable_twice, {', '.join(inputs)})" if p.slopes else "_Lean",
         )  # fmt: skip
         return text.splitlines()
     if p.layout == "row":

@@ -84,15 +84,46 @@ def test_float64_and_torch_func_differentiate_as_often_as_asked():
     torch.testing.assert_close(bend, 2 * torch.cos(x) - x * torch.sin(x))
 
 
-def test_forward_mode_and_a_surrogate():
-    layer = evosearch.compile("relu(x) * y ~ softplus(x) * y")
-    x, y = torch.randn(2, 8).unbind(0)
-    x.requires_grad_()
+def test_forward_mode_sees_what_depends_on_the_input():
+    """A slope saved as a number would be a constant to it: the plain form is used, which is differentiable in every way."""
+    layer = evosearch.compile("x * sin(x) ~ x * sin(x)")
+    x, ones = torch.linspace(-1, 1, 5), torch.ones(5)
+    bend = 2 * torch.cos(x) - x * torch.sin(x)
     with torch.autograd.forward_ad.dual_level():
-        out = layer(torch.autograd.forward_ad.make_dual(x, torch.ones(8)), y)
-        tangent = torch.autograd.forward_ad.unpack_dual(out).tangent
-    torch.testing.assert_close(out.detach(), torch.relu(x.detach()) * y)
-    torch.testing.assert_close(tangent, torch.sigmoid(x.detach()) * y)
+        dual = torch.autograd.forward_ad.make_dual(x.clone().requires_grad_(), ones)
+        (slope,) = torch.autograd.grad(layer(dual).sum(), dual)
+        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(slope).tangent, bend)
+    leaf = x.clone().requires_grad_()
+    with torch.autograd.forward_ad.dual_level():
+        out = layer(torch.autograd.forward_ad.make_dual(leaf, ones))
+        torch.autograd.forward_ad.unpack_dual(out).tangent.sum().backward()
+    torch.testing.assert_close(leaf.grad, bend)
+
+
+@pytest.mark.parametrize("text", ["x * sin(x)", "x * sin(x) + 0.5 * a * square(x) where a: layer = 0"])
+def test_every_order_of_functional_derivatives(text):
+    layer, x = evosearch.compile(text), torch.tensor(0.7)
+    bend = 2 * torch.cos(x) - x * torch.sin(x)
+    for outer in (torch.func.jacfwd, torch.func.jacrev):
+        for inner in (torch.func.jacfwd, torch.func.jacrev):
+            torch.testing.assert_close(outer(inner(layer))(x).detach(), bend)
+
+
+def test_a_gate_in_half_precision_keeps_its_digits():
+    """Its slope would be kept in its own type: large ones as infinity, small ones with few digits."""
+    x = torch.tensor([300.0], requires_grad=True)
+    y = torch.ones(1, dtype=torch.float16, requires_grad=True)
+    (slope,) = torch.autograd.grad((evosearch.compile("x * x * y + sin(y)")(x, y) * 1e-3).sum(), y)
+    torch.testing.assert_close(slope, torch.tensor([90.0], dtype=torch.float16))
+
+
+def test_a_gate_that_needs_no_gradient_has_no_slope():
+    x, y = torch.ones(16, requires_grad=True), torch.ones(16)
+    with torch.no_grad():
+        y *= 2
+    x_slope = torch.autograd.grad(evosearch.compile("sin(x) * y + 0.5 * x")(x, y).sum(), x)[0]
+    torch.testing.assert_close(x_slope, 2 * torch.cos(torch.ones(16)) + 0.5)
+    assert kept(evosearch.compile("sin(x) * y + 0.5 * x"), x, y)[1] == 2.0  # the inputs, which are there anyway
 
 
 def test_an_input_that_needs_no_gradient_saves_nothing_more():
