@@ -67,7 +67,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _own_loop(name: str, loop: Loop, make_layer: MakeLayer, seed: int, budget: Budget) -> Trained:
     with _seeded(seed):
-        found = loop(make_layer, seed, budget)
+        found = loop(lambda *places, **options: differentiable_twice(make_layer(*places, **options)), seed, budget)
 
     def test() -> float:
         score = found["test"]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
+from evosearch.compiler.module import compile
 from evosearch.job import Job, Result
 from evosearch.judging import evaluate as evaluation
+from evosearch.judging import train as training
 from evosearch.judging.evaluate import Plan, Stage, evaluate, worker
 from evosearch.judging.fingerprint import data_hash
 from evosearch.judging.objectives import TASKS, parse_pair
 from evosearch.judging.tasks import task, textures
+from evosearch.judging.tasks.plugin import Budget
 from evosearch.judging.train import NonFinite, train
 
 PLAN = Plan(Stage(("digits/mlp",), 10, (1.0,)), Stage(("digits/mlp", "photo/inr.16"), 10, (1.0, 3.0), 2), Stage(("digits/mlp.24",), 10, (1.0,), 2))
-BAR = {"quality:digits/mlp": 0.0, "center:digits/mlp": 50.0, "spread:digits/mlp": 10.0, "promote": -3.0}
+BAR = {"quality:digits/mlp": 0.0, "center:quality:digits/mlp": 50.0, "spread:quality:digits/mlp": 10.0, "promote": -3.0}
 
 
 def judged(candidate, bar=None, stage="search", pairs=()):
@@ -71,9 +75,26 @@ def test_without_a_bar_everything_is_trained():
 
 def test_below_the_quality_bar_is_rejected_and_below_the_promotion_bar_stays():
     assert judged("tanh(x)", {**BAR, "quality:digits/mlp": 99.9}).reason == "quality:digits/mlp"
-    stays = judged("tanh(x)", {**BAR, "promote": 2.9, "center:digits/mlp": 90.0})
+    stays = judged("tanh(x)", {**BAR, "promote": 2.9, "center:quality:digits/mlp": 90.0})
     assert (stays.status, stays.stage) == ("ok", "quality")
     assert judged("tanh(x)", BAR).stage == "full"
+
+
+def test_the_quick_test_stops_what_is_below_its_bar_before_the_quality_test():
+    plan = replace(PLAN, quick=Stage(("digits/mlp",), 5, (1.0,)))
+    bar = BAR | {"center:quick:digits/mlp": 50.0, "spread:quick:digits/mlp": 10.0}
+
+    def stopped(keep):
+        (result,) = evaluate([Job(3, "tanh(x)", 0, "search", (), bar | {"keep": keep})], plan)
+        return result
+
+    low, high = stopped(3.1), stopped(-3.0)
+    assert (low.status, low.reason, low.stage, set(low.seconds)) == ("rejected", "quick:mean", "quick", {"numeric", "quick"})
+    assert low.figure == max(-3, min(3, (low.scores["quick:digits/mlp:0"] - 50) / 10))
+    assert (high.status, high.stage) == ("ok", "full")
+    assert high.scores["quick:digits/mlp:0"] == low.scores["quick:digits/mlp:0"]
+    assert evaluate([Job(0, "tanh(x)", 0)], plan)[0].stage == "full"  # a baseline has no bar
+    assert Plan.from_text(plan.to_text()) == plan
 
 
 def test_the_final_stage_trains_the_pairs_of_the_job_on_its_own_seeds():
@@ -171,3 +192,13 @@ def test_a_lack_of_memory_that_torch_reports_is_status_memory(monkeypatch):
 
     monkeypatch.setattr(evaluation, "train", fail)
     assert judged("tanh(x)").status == "memory"
+
+
+def test_a_loop_of_ones_own_may_differentiate_twice():
+    def loop(make_layer, seed, budget):
+        x = torch.linspace(-1, 1, 5, requires_grad=True)
+        (slope,) = torch.autograd.grad(make_layer(1)(x).sum(), x, create_graph=True)
+        slope.square().sum().backward()
+        return {"validation": float(x.grad.abs().sum()), "test": 0.0}
+
+    assert training._own_loop("own", loop, lambda features: compile("x * sin(x)"), 0, Budget(1, 1.0, "cpu")).validation > 0
