@@ -50,10 +50,8 @@ def space_of(config: Config) -> SearchSpace:
 
 def plan_of(config: Config, plugins: Sequence[PlugIn] = ()) -> Plan:
     """What the workers need to know of a configuration."""
-    stages = {
-        name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds)
-        for name, s in (("quality", config.judging.quality), ("full", config.judging.full), ("final", config.judging.final))
-    }
+    sections = {name: getattr(config.judging, name) for name in ("quick", "quality", "full", "final")}
+    stages = {name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds) for name, s in sections.items() if s is not None}
     return Plan(**stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config))
 
 
@@ -65,17 +63,17 @@ def _limits(config: Config) -> Limits:
 def open_study(config: Config, log: Log) -> Study:
     """The study over an open log; asks that the log answers are replayed as they come."""
     space = space_of(config)
-    pairs = {*config.judging.quality.pairs, *config.judging.full.pairs, *config.judging.final.pairs}
+    stages = {"quality": tuple(config.judging.quality.pairs)} | ({"quick": tuple(config.judging.quick.pairs)} if config.judging.quick else {})
     settings = Settings(
         seed=config.seed, window=config.window, evaluations=config.budget.evaluations,
         baselines=tuple((name, baseline(name)) for name in config.baselines),
-        directions={pair: direction(pair) for pair in sorted(pairs)}, quality_pairs=tuple(config.judging.quality.pairs),
-        final_pairs=tuple(config.judging.final.pairs), promote=config.judging.promote,
+        directions={pair: direction(pair) for pair in config.judging.pairs}, stages=stages,
+        final_pairs=tuple(config.judging.final.pairs), promote=config.judging.promote, keep=config.judging.quick.keep if config.judging.quick else 1.0,
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1],
     )  # fmt: skip
     required = Requirements(**config.space.require.model_dump())
-    screen = Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.proposers)), config.judging.filters.cost, required)
-    return Study(log, make_portfolio(config.proposers, space), screen, settings)
+    screen = Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.controls)), config.judging.filters.cost, required)
+    return Study(log, make_portfolio(config.proposers, space, config.controls), screen, settings)
 
 
 def prepare(directory: Path, config: Config, accept_new_environment: bool = False, plugins: Sequence[PlugIn] = ()) -> Config:
@@ -91,7 +89,7 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     check_layer_cache()
     space = space_of(config)
     sample(space, random.Random(0))
-    make_portfolio(config.proposers, space)
+    make_portfolio(config.proposers, space, config.controls)
     if not os.path.exists(directory / "run.yaml"):
         return _begin(directory, config, plugins)
     before, recorded = stored(directory, plugins)
@@ -209,11 +207,10 @@ def environment(config: Config, plugins: Sequence[PlugIn] = ()) -> dict[str, Any
     """Versions, hardware, device and a hash of the tasks' data: what a score depends on besides the configuration."""
     from evosearch.judging.fingerprint import data_hash
 
-    pairs = sorted({*config.judging.quality.pairs, *config.judging.full.pairs, *config.judging.final.pairs})
     return {
         "evosearch": __version__, "python": platform.python_version(), **{name: version(name) for name in _PACKAGES},
         "platform": platform.platform(), "machine": platform.machine(), "cpu": cpu_capability(), "cores": os.cpu_count(),
-        "threads": 1, "device": config.execution.device, "data": data_hash(pairs),
+        "threads": 1, "device": config.execution.device, "data": data_hash(config.judging.pairs),
         "plugins": {plugin.name: plugin.digest for plugin in plugins}, "command": " ".join(sys.argv)[:500],
     }  # fmt: skip
 

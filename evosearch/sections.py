@@ -13,7 +13,7 @@ from evosearch.judging.objectives import check_slot, parse_pair
 from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS, STATISTICS
-from evosearch.proposers.registry import PROPOSERS
+from evosearch.proposers.registry import CONTROLS, PROPOSERS
 
 
 class Section(BaseModel):
@@ -52,6 +52,12 @@ def _distinct(names: list[T]) -> list[T]:
 def _proposer(name: str) -> str:
     if name not in PROPOSERS:
         raise ValueError(f"unknown proposer `{name[:40]}`; {nearest(name, PROPOSERS)}")
+    return name
+
+
+def _control(name: str) -> str:
+    if name not in CONTROLS:
+        raise ValueError(f"unknown control `{name[:40]}`; {nearest(name, CONTROLS)}")
     return name
 
 
@@ -105,6 +111,12 @@ class StageSection(Section):
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
 
 
+class QuickSection(StageSection):
+    """A short test before the quality test, which the best `keep` share of the functions passes."""
+
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class FiltersSection(Section):
     """What is tested before any training, cheap to dear; null switches a filter off (judging.filters.Limits)."""
 
@@ -117,19 +129,27 @@ class FiltersSection(Section):
 
 
 class JudgingSection(Section):
-    """The funnel: the filters, the quality test, longer training for the best `promote` share, the final check."""
+    """The funnel: the filters, the quick test, the quality test, longer training for the best `promote` share, the final check."""
 
     filters: FiltersSection = Field(default_factory=FiltersSection)
+    quick: QuickSection | None = None
     quality: StageSection
     full: StageSection
     final: StageSection
     promote: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     @model_validator(mode="after")
-    def _one_quality_seed(self) -> JudgingSection:
-        if self.quality.seeds != 1:
-            raise ValueError("the quality test has one seed; put more seeds in `full`")
+    def _one_seed_before_full(self) -> JudgingSection:
+        for name in ("quick", "quality"):
+            if getattr(self, name) is not None and getattr(self, name).seeds != 1:
+                raise ValueError(f"the {name} test has one seed; put more seeds in `full`")
         return self
+
+    @property
+    def pairs(self) -> list[str]:
+        """Every pair of every stage once, sorted."""
+        stages = (self.quick, self.quality, self.full, self.final)
+        return sorted({pair for stage in stages if stage is not None for pair in stage.pairs})
 
 
 class BudgetSection(Section):
@@ -163,6 +183,7 @@ class Config(Section):
     judging: JudgingSection
     baselines: Distinct[Annotated[str, AfterValidator(_baseline)]]
     proposers: dict[Annotated[str, AfterValidator(_proposer)], Annotated[float, Field(ge=0, le=1000)]]
+    controls: dict[Annotated[str, AfterValidator(_control)], Annotated[float, Field(ge=0, le=1000)]] = {}  # 1: as many functions as all proposers together
     budget: BudgetSection
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     window: Annotated[int, Field(ge=1, le=1_000_000)] = 16
@@ -179,7 +200,7 @@ class Config(Section):
         missing = [name for name in bar if name not in self.baselines]
         if missing:
             raise ValueError(f"baselines must hold {' and '.join(bar)}, from which the quality bar follows; `{missing[0]}` is missing")
-        for pair in {*self.judging.quality.pairs, *self.judging.full.pairs, *self.judging.final.pairs}:
+        for pair in self.judging.pairs:
             check_slot(pair, self.space.slot)
         if self.budget.evaluations <= len(self.baselines):
             raise ValueError(f"budget.evaluations counts the {len(self.baselines)} baselines too; received {self.budget.evaluations}: raise it")

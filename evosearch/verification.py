@@ -1,7 +1,7 @@
 """A run's best functions once more: fresh seeds, unseen pairs, every baseline and the run's own controls. What `evosearch verify` does.
 
-The controls are the best that random search (`random`) and the tuned forms of usual functions (`tuned`) found in the same run, with the
-share of the budget that the run gave them: a search that is not better than its controls has found nothing.
+The controls are the best that random search and the tuned forms of usual functions found in the same run, with as many functions each
+as `controls` gives them, 1 for as many as the search itself: a search that is not better than its controls has found nothing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from evosearch.job import Job
 from evosearch.judging.evaluate import Plan
 from evosearch.plugin import PlugIn
 from evosearch.run import plan_of
-from evosearch.search.pick import NOT_FOUND
+from evosearch.search.pick import best_controls, is_found
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
-CONTROLS = {"random": "random search", "tuned": "tuned usual functions"}
+CONTROLS = {"control:random": "random search", "control:tuned": "tuned usual functions"}
 FIRST_SEED = 10_000  # the search draws from 0 on, the final check from 1,000
 DRAWS = 20_000
 
@@ -63,13 +63,13 @@ def verify(
         raise ValueError(f"verify takes at least 1 function (--top) and 3 seeds (--seeds); received {top} and {seeds}")
     reading = read(directory, config)
     candidates = leaders(reading, top)
-    controls = best_controls(reading)
+    controls = best_controls(reading.searched)
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
     results = run_jobs(jobs, _plan(config, seeds, plugins), executor, workers, on_progress)
     rows = [asdict(result) for result in results]
-    tried = max(1, sum(1 for r in reading.searched if r["proposer"] != "baseline" and r["stage"] == "full"))
+    tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] == "full"))
     directions = directions_of(config)
     verified = tuple(
         Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))
@@ -87,24 +87,14 @@ def leaders(reading: Reading, top: int) -> list[str]:
     """The pick, then the found functions with the best mean. Raises ValueError when there is none."""
     if reading.pick is None:
         raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with `evosearch resume {reading.directory}`")
-    found = [r for r in reading.searched if r["proposer"] not in NOT_FOUND and r["stage"] == "full" and "mean" in r["objectives"]]
+    found = [r for r in reading.searched if is_found(r) and r["stage"] == "full" and "mean" in r["objectives"]]
     found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
     return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
 
 
-def best_controls(reading: Reading) -> dict[str, Row]:
-    """Of each control that the run had, the row with the best mean."""
-    best: dict[str, Row] = {}
-    for row in reading.searched:
-        who = row["proposer"]
-        if who in CONTROLS and "mean" in row["objectives"] and (who not in best or row["objectives"]["mean"] > best[who]["objectives"]["mean"]):
-            best[who] = row
-    return best
-
-
 def _share(reading: Reading, who: str, row: Row) -> str:
     given = sum(1 for r in reading.searched if r["proposer"] == who)
-    others = sum(1 for r in reading.searched if r["proposer"] not in ("baseline", *CONTROLS))
+    others = sum(1 for r in reading.searched if is_found(r))
     return f"{row['candidate']} (the best of {given} functions; the search had {others})"
 
 
@@ -124,5 +114,5 @@ def table_of(found: Verification) -> list[str]:
     lines += ["", "better is what is above 0 by both intervals: over seeds, and over pairs"]
     lines += [*(f"control {name}: {text}" for name, text in found.controls.items())]
     if not found.controls:
-        lines.append("no control ran in this search: give `random` and `tuned` a share under `proposers`")
+        lines.append("no control ran in this search: `controls: {random: 1, tuned: 1}` gives each as many functions as the search")
     return [*lines, *(f"failed: {who}: {why}" for who, why in found.failed.items())]

@@ -66,7 +66,7 @@ def test_what_the_space_does_not_say_is_not_in_it(text):
     assert not evonorm().contains(parse("x / std(x, batch)"))  # lacks the affine part
 
 
-@pytest.mark.parametrize("name", [name for name in PROPOSERS if name != "tuned"])  # which is for activations
+@pytest.mark.parametrize("name", PROPOSERS)
 def test_every_proposer_stays_in_the_space(name):
     proposer, rng = make_proposer(name, evonorm()), random.Random(1)
     screen = Screen(evonorm().max_nodes, evonorm().max_parameters)

@@ -14,8 +14,8 @@ from evosearch.verification import FIRST_SEED, table_of, verify
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("verified") / "run"
-    shares = "proposers={genetic: 0.4, random: 0.3, tuned: 0.3}"
-    config = load("smoke.yaml", [shares, "execution.executor=serial", "judging.promote=0.5", "budget.evaluations=16"])
+    controls = "controls={random: 1, tuned: 1}"
+    config = load("smoke.yaml", [controls, "execution.executor=serial", "judging.promote=0.5", "budget.evaluations=40"])
     config = prepare(directory, config)
     assert run(config, directory, on_notice=lambda text: None)
     return directory, config
@@ -36,7 +36,7 @@ def test_everybody_is_met_on_fresh_seeds(finished):
     assert FIRST_SEED > 1000
     text = "\n".join(table_of(found))
     assert "control tuned usual functions" in text
-    assert "of 3" in text or "of 4" in text or "of 5" in text
+    assert "functions; the search had" in text
 
 
 @pytest.mark.parametrize("wrong", [{"top": 0}, {"seeds": 2}])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, TextIO
 
+from evosearch.search.pick import is_found
+
 
 class Progress:
     """Called after every turn of the loop with the study; writes to `stream`, a terminal of `width` columns or, without, a file."""
@@ -32,7 +34,7 @@ class Progress:
 
     def _line(self, study: Any, now: float) -> str:
         p, rows = study.progress(), study.rows()
-        full = [r for r in rows if r["stage"] == "full" and "mean" in r["objectives"] and r["proposer"] != "baseline"]
+        full = [r for r in rows if r["stage"] == "full" and "mean" in r["objectives"] and is_found(r)]
         rejected = sum(1 for r in rows if r["status"] == "rejected")
         best = max(full, key=lambda r: r["objectives"]["mean"], default=None)
         text = f"{p['told']}/{p['evaluations']} functions"

@@ -16,7 +16,7 @@ from evosearch.language.formula import parse
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
-from evosearch.search.pick import Pick, contestants, front, pick
+from evosearch.search.pick import Pick, best_controls, contestants, front, is_found, pick
 from evosearch.search.scale import Scale, standardize
 from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
 from evosearch.search.study import FINAL_INDEX
@@ -128,8 +128,7 @@ def _search_rows(rows: Sequence[Row], scale: Scale | None, directions: Mapping[s
 
 def directions_of(config: Config) -> dict[str, int]:
     """The direction of every pair that the configuration names."""
-    pairs = {*config.judging.quality.pairs, *config.judging.full.pairs, *config.judging.final.pairs}
-    return {pair: direction(pair) for pair in sorted(pairs)}
+    return {pair: direction(pair) for pair in config.judging.pairs}
 
 
 def baseline_names(config: Config) -> dict[str, str]:
@@ -143,12 +142,12 @@ def fully_trained(rows: Sequence[Row]) -> list[Row]:
 
 
 def shown_rows(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the final table: the front's found functions by mean, filled up with the next best, and every baseline."""
+    """The rows of the final table: the front's found functions by mean, filled up with the next best, the best of each control, every baseline."""
     full = fully_trained(rows)
-    found = [r for r in full if r["proposer"] != "baseline"]
+    found = [r for r in full if is_found(r)]
     on_front = {r["index"] for r in front(full)}
     found.sort(key=lambda r: (r["index"] not in on_front, -r["objectives"]["mean"]))
-    chosen = found[:SHOWN] + [r for r in full if r["proposer"] == "baseline"]
+    chosen = found[:SHOWN] + list(best_controls(full).values()) + [r for r in full if r["proposer"] == "baseline"]
     return sorted(chosen, key=lambda r: (-r["objectives"]["mean"], r["index"]))
 
 
@@ -160,7 +159,7 @@ def summarize(reading: Reading) -> Summary:
     table = shown_rows(reading.searched)
     graphs = {r["candidate"]: parse(r["candidate"]) for r in table}
     times = relative_times({text: compile_graph(graph, SHAPE[1]) for text, graph in graphs.items()})
-    found = [r["candidate"] for r in table if r["proposer"] != "baseline"]
+    found = [r["candidate"] for r in table if is_found(r)]
     summary = Summary(
         search_end=len(reading.searched),
         pick=reading.pick,
@@ -196,7 +195,7 @@ def judge(reading: Reading, times: Mapping[str, float]) -> Verdict | None:
     if reading.pick is None or not reading.finished:
         return None
     names = baseline_names(reading.config)
-    tried = sum(1 for r in reading.searched if r["proposer"] != "baseline" and r["stage"] == "full")
+    tried = sum(1 for r in reading.searched if is_found(r) and r["stage"] == "full")
     against = {str(r["candidate"]): names.get(r["candidate"], str(r["candidate"])) for r in reading.finals}
     comparisons = compare(reading.finals, reading.pick.candidate, against, directions_of(reading.config), tried)
     return Verdict(conclusion(comparisons, times.get(reading.pick.candidate)), tried, tuple(comparisons))
@@ -254,14 +253,14 @@ def _same_values(graph: Graph, simple: Graph) -> bool:
 
 
 def funnel(rows: Sequence[Row]) -> dict[str, int]:
-    """How many were proposed, and where each ended: reason codes counted."""
+    """How many the search proposed, and where each ended: reason codes counted."""
     counts = {"proposed": 0, "dispatched": 0, "trained": 0, "full": 0}
     for row in rows:
-        if row["proposer"] in ("baseline", "final"):
+        if not is_found(row):
             continue
         counts["proposed"] += 1
         counts["dispatched"] += row["index"] is not None
-        counts["trained"] += any(key.startswith("quality:") for key in row["scores"])
+        counts["trained"] += any(key.startswith(("quick:", "quality:")) for key in row["scores"])
         counts["full"] += row["stage"] == "full" and row["status"] == "ok"
         if row["reason"]:
             counts[row["reason"]] = counts.get(row["reason"], 0) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,7 +10,7 @@ from evosearch.delivery.layout import Column, grid, prose
 from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
 from evosearch.judging.objectives import TASKS, parse_pair, unit
 from evosearch.meaning.facts import Novelty
-from evosearch.search.pick import front
+from evosearch.search.pick import front, is_found
 from evosearch.search.scale import pair_scores
 from evosearch.search.store import Row
 
@@ -73,7 +74,7 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     columns = [
         Column("", [("*" if r["index"] in on_front else " ") + ">>>>" * (r["index"] == chosen) for r in rows], right=False),
         Column("formula", [r["candidate"] for r in rows], right=False, flexible=True),
-        Column("kind", ["baseline" if r["proposer"] == "baseline" else n.label if n else "found" for r, n in zip(rows, found, strict=True)], 3, False),
+        Column("kind", [n.label if n else _kind(r) for r, n in zip(rows, found, strict=True)], 3, False),
         Column("mean", [f"{round(o['mean'], 2) + 0.0:+.2f}" for o in objectives]),
         Column("worst", [f"{round(o['worst'], 2) + 0.0:+.2f}" for o in objectives], 1),
         *(Column(numbers[p], [_number(s[p], p) for s in scores], 2) for p in pairs),
@@ -108,18 +109,25 @@ def _novelty(summary: Summary | None, text: str) -> str:
     return f"  (new, {found.distance:.2f} from {found.nearest})" if found.nearest else "  (new)"
 
 
+def _kind(row: Row) -> str:
+    return "found" if is_found(row) else str(row["proposer"]).partition(":")[0]
+
+
 def _counts(reading: Reading) -> list[str]:
     counts = funnel(reading.rows)
     proposed, dispatched, trained, full = (counts.pop(name) for name in ("proposed", "dispatched", "trained", "full"))
-    baselines = len(reading.searched) - dispatched
-    lines = [f"functions: {dispatched} found + {baselines} baselines; of {proposed} proposed {trained} were trained, {full} fully"]
+    others = Counter(_kind(r) for r in reading.searched if not is_found(r))
+    beside = "".join(f" + {count} {kind}s" for kind, count in sorted(others.items()))
+    lines = [f"functions: {dispatched} found{beside}; of {proposed} proposed {trained} were trained, {full} fully"]
     reasons = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    more = sum(1 for r in fully_trained(reading.searched) if r["proposer"] != "baseline") - SHOWN
+    more = sum(1 for r in fully_trained(reading.searched) if is_found(r)) - SHOWN
     if more > 0:
         lines.append(f"{more} more fully trained in {reading.directory}/results")
     if reasons:
         lines.append(f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}")
-    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in ("numeric", "quality", "full", "final")}
+    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in ("numeric", "quick", "quality", "full", "final")}
+    if not any("quick" in row["seconds"] for row in reading.rows):
+        del spent["quick"]
     return [*lines, f"seconds of workers: {', '.join(f'{stage}{NO_BREAK}{seconds:.0f}' for stage, seconds in spent.items())}"]
 
 

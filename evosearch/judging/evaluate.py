@@ -1,8 +1,9 @@
 """`evaluate(jobs, plan) -> Results`: filters, the quality test, longer training, or the final check. Never raises.
 
-One job, one row: the worker goes on from the quality test to the full one as long as the candidate is above the bar
-that the job carries. Every contestant is trained at the same rates; the best is chosen on validation (a rate at which
-training breaks is out, as it would be for anyone who tunes), and the test split is scored once, at that rate.
+One job, one row: successive halving over steps, pairs and seeds. The worker goes on from the quick test to the quality test
+and to the full one as long as the candidate is above the bars that the job carries. Every contestant is trained at the same
+rates; the best is chosen on validation (a rate at which training breaks is out, as it would be for anyone who tunes), and
+the test split is scored once, at that rate.
 
 What a formula does is a status with a reason. But no formula opens a file: an OSError (a full disk, a cache that is not
 writable) is the machine's fault and is answered as `error:environment`, which the study does not take for a verdict.
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from statistics import fmean
 
 import torch
 from torch import nn
@@ -58,6 +60,13 @@ class Plan:
     plugins: tuple[PlugIn, ...] = ()
     slot: str = "act"
     filters: filters.Limits = field(default_factory=filters.Limits)
+    quick: Stage | None = None  # before the quality test, fewer steps
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """Every pair of every stage once."""
+        stages = (self.quick, self.quality, self.full, self.final)
+        return tuple(dict.fromkeys(pair for stage in stages if stage for pair in stage.pairs))
 
     def to_text(self) -> str:
         """One line of JSON."""
@@ -69,7 +78,8 @@ class Plan:
         data = json.loads(text)
         stages = {
             name: Stage(tuple(data[name]["pairs"]), data[name]["steps"], tuple(data[name]["rates"]), data[name]["seeds"])
-            for name in ("quality", "full", "final")
+            for name in ("quick", "quality", "full", "final")
+            if data[name] is not None
         }
         plugins = tuple(PlugIn(**plugin) for plugin in data["plugins"])
         limits = filters.Limits(**data["filters"] | {"dtypes": tuple(data["filters"]["dtypes"])})
@@ -93,7 +103,7 @@ def worker(plan_text: str) -> Callable[[str], str]:
     torch.set_num_threads(1)
     plan = Plan.from_text(plan_text)
     install(plan.plugins, cache_directory().with_name("plugins"))
-    for pair in dict.fromkeys((*plan.quality.pairs, *plan.full.pairs, *plan.final.pairs)):
+    for pair in plan.pairs:
         _prepare(pair, plan, first=pair == plan.quality.pairs[0])
 
     def run(job_text: str) -> str:
@@ -170,6 +180,9 @@ class _Run:
             with self._timed("final"):
                 self._final()
             return
+        if self.plan.quick is not None:
+            with self._timed("quick"):
+                self._quick(self.plan.quick)
         with self._timed("quality"):
             above = self._quality()
         if above:
@@ -190,18 +203,33 @@ class _Run:
                 raise _Rejected(finding.reason, finding.figure)
         self.objectives["saved_per_element"] = filters.saved_per_element(self.make_layer(8))
 
+    def _quick(self, stage: Stage) -> None:
+        """Raises _Rejected below the mean that the share to keep of the functions before reached."""
+        mean = fmean(self._standardized("quick", pair, self._scored("quick", pair, stage)) for pair in stage.pairs)
+        if self.job.bar and mean < self.job.bar["keep"]:
+            raise _Rejected("quick:mean", mean)
+
     def _quality(self) -> bool:
         """Whether the candidate is good enough for the full stage. Raises _Rejected below a pair's threshold."""
         bar, standardized = self.job.bar, []
         for pair in self.plan.quality.pairs:
-            score = self._best(pair, self.plan.quality, 0)[1].validation
-            self.scores[f"quality:{pair}:0"] = score
+            score = self._scored("quality", pair, self.plan.quality)
             if bar and direction(pair) * (score - bar[f"quality:{pair}"]) < 0:
                 raise _Rejected(f"quality:{pair}", score)
-            if bar:
-                distance = direction(pair) * (score - bar[f"center:{pair}"]) / bar[f"spread:{pair}"]
-                standardized.append(max(-3.0, min(3.0, distance)))
-        return not bar or sum(standardized) / len(standardized) >= bar["promote"]
+            standardized.append(self._standardized("quality", pair, score))
+        return not bar or fmean(standardized) >= bar["promote"]
+
+    def _scored(self, name: str, pair: str, stage: Stage) -> float:
+        score = self._best(pair, stage, 0)[1].validation
+        self.scores[f"{name}:{pair}:0"] = score
+        return score
+
+    def _standardized(self, name: str, pair: str, score: float) -> float:
+        """In spreads of the baselines, as `search.scale` has it; 0 for a baseline, whose job has no bar."""
+        if not self.job.bar:
+            return 0.0
+        distance = direction(pair) * (score - self.job.bar[f"center:{name}:{pair}"]) / self.job.bar[f"spread:{name}:{pair}"]
+        return max(-3.0, min(3.0, distance))
 
     def _full(self) -> None:
         for pair in self.plan.full.pairs:

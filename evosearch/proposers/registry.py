@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from evosearch.proposers import Proposer
 from evosearch.space import SearchSpace
@@ -13,6 +14,11 @@ PROPOSERS = {
     "random": "evosearch.proposers.random:RandomProposer",
     "genetic": "evosearch.proposers.genetic:GeneticProposer",
     "bayes": "evosearch.proposers.bayes:BayesProposer",
+}
+
+# What a search is measured against, in the same run: they learn from no result.
+CONTROLS = {
+    "random": "evosearch.proposers.random:RandomProposer",
     "tuned": "evosearch.proposers.tuned:TunedProposer",
 }
 
@@ -22,13 +28,19 @@ def make_proposer(name: str, space: SearchSpace) -> Proposer:
     if name not in PROPOSERS:
         close = difflib.get_close_matches(name, PROPOSERS, n=1)
         raise ValueError(f"unknown proposer `{name}`; there are {', '.join(PROPOSERS)}" + (f"; did you mean `{close[0]}`?" if close else ""))
-    module, _, attribute = PROPOSERS[name].partition(":")
+    return _load(PROPOSERS[name], space)
+
+
+def _load(place: str, space: SearchSpace) -> Proposer:
+    module, _, attribute = place.partition(":")
     proposer: Proposer = getattr(importlib.import_module(module), attribute)(space)
     return proposer
 
 
-def make_portfolio(shares: Mapping[str, float], space: SearchSpace) -> Proposer:
-    """One proposer, or several that share the asks by fixed weights."""
-    from evosearch.proposers.portfolio import Portfolio
+def make_portfolio(shares: Mapping[str, float], space: SearchSpace, controls: Mapping[str, float] = MappingProxyType({})) -> Proposer:
+    """Proposers that share the asks by fixed weights, and controls beside them, each a multiple of all proposers together."""
+    from evosearch.proposers.portfolio import Control, Portfolio
 
-    return Portfolio([(make_proposer(name, space), share) for name, share in shares.items() if share > 0])
+    total = sum(shares.values())
+    members = [(make_proposer(name, space), share / total) for name, share in shares.items() if share > 0]
+    return Portfolio([*members, *((Control(_load(CONTROLS[name], space)), share) for name, share in controls.items() if share > 0)])

@@ -23,7 +23,7 @@ class TunedProposer:
 
     def __init__(self, space: SearchSpace) -> None:
         if space.slot != "act":
-            raise ValueError(f"the control `tuned` scales activations; in the slot `{space.slot}` there are none: leave it out of proposers")
+            raise ValueError(f"the control `tuned` scales activations; in the slot `{space.slot}` there are none: leave it out of controls")
 
     def tell(self, outcome: Outcome) -> None:
         """Nothing is learned."""

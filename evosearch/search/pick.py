@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from evosearch.search.pareto import admitted, nondominated
 from evosearch.search.scale import Scale
 
 Row = Mapping[str, Any]
-
-NOT_FOUND = ("baseline", "tuned")  # what a search is measured against is no find of it
+R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,21 @@ class Pick:
     index: int
     candidate: str
     leads: bool
+
+
+def is_found(row: Row) -> bool:
+    """Whether the search proposed it: what a search is measured against, a baseline or a control, is no find of it."""
+    return not str(row["proposer"]).startswith(("baseline", "control:", "final"))
+
+
+def best_controls(rows: Sequence[R]) -> dict[str, R]:
+    """Of each control that the run had, the row with the best mean."""
+    best: dict[str, R] = {}
+    for row in rows:
+        who = str(row["proposer"])
+        if who.startswith("control:") and "mean" in row["objectives"] and (who not in best or row["objectives"]["mean"] > best[who]["objectives"]["mean"]):
+            best[who] = row
+    return best
 
 
 def objectives_point(row: Row) -> tuple[float | None, ...]:
@@ -61,11 +75,11 @@ def pick(rows: Sequence[Row], scale: Scale) -> Pick | None:
     Where no mean beats every baseline's, the best mean, marked as not leading. None when nothing found was fully trained.
     """
     full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and admitted(objectives_point(r))]
-    found = [r for r in full if r["proposer"] not in NOT_FOUND]
+    found = [r for r in full if is_found(r)]
     if not found:
         return None
     best_baseline = max((r["objectives"]["mean"] for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]), default=-math.inf)
-    leading = [r for r in front(full) if r["proposer"] not in NOT_FOUND and r["objectives"]["mean"] > best_baseline]
+    leading = [r for r in front(full) if is_found(r) and r["objectives"]["mean"] > best_baseline]
     name = "worst" if leading else "mean"
     noise = seed_noise(rows, scale)
     top = max(r["objectives"][name] for r in leading or found)

@@ -47,9 +47,10 @@ class Settings:
     evaluations: int  # dispatched jobs, baselines included, final check not
     baselines: tuple[tuple[str, str], ...]  # (name, formula)
     directions: Mapping[str, int]
-    quality_pairs: tuple[str, ...]
+    stages: Mapping[str, tuple[str, ...]]  # the pairs of `quality` and, where there is one, of `quick`
     final_pairs: tuple[str, ...]
     promote: float
+    keep: float = 1.0  # of the quick test
     trivial: str = "identity"  # the baseline that gives what no layer gives
     usual: str = "relu"  # and what the usual one gives: the quality bar is half way between
 
@@ -65,7 +66,7 @@ class Study:
         self._jobs: dict[int, Job] = {}
         self._pending_rows: dict[int, list[Row]] = {}
         self._visible = 0  # results with a smaller index have been told to the proposer
-        self._means: list[float] = []  # their mean quality, sorted; what did not finish counts as the worst
+        self._means: dict[str, list[float]] = {stage: [] for stage in settings.stages}  # sorted; what did not finish counts as the worst
         self._next = 0
         self._search_end = settings.evaluations
         self._queue: list[Job] = []
@@ -153,12 +154,15 @@ class Study:
 
     def _bar(self) -> dict[str, float]:
         assert self.scale is not None
-        bar = {"promote": promote_bar(self._means, self.settings.promote)}
-        for pair in self.settings.quality_pairs:
-            bar[f"quality:{pair}"] = self.scale.quality[pair]
-            bar[f"center:{pair}"] = self.scale.center[f"quality:{pair}"]
-            bar[f"spread:{pair}"] = self.scale.spread[f"quality:{pair}"]
-        return bar
+        shares = {"quality": ("promote", self.settings.promote), "quick": ("keep", self.settings.keep)}
+        bar = {}
+        for stage, pairs in self.settings.stages.items():
+            name, share = shares[stage]
+            bar[name] = promote_bar(self._means[stage], share)
+            for pair in pairs:
+                bar[f"center:{stage}:{pair}"] = self.scale.center[f"{stage}:{pair}"]
+                bar[f"spread:{stage}:{pair}"] = self.scale.spread[f"{stage}:{pair}"]
+        return bar | {f"quality:{pair}": self.scale.quality[pair] for pair in self.settings.stages["quality"]}
 
     def _ask_final(self) -> Job | None:
         if any(index not in self._results for index in range(self._next)):
@@ -254,7 +258,8 @@ class Study:
     def _tell_proposer(self, row: Row) -> None:
         assert self.scale is not None
         objectives = standardize(row, self.scale, self.settings.directions)
-        insort(self._means, objectives.get("quality_mean", -CLIP) if row["status"] == "ok" else -CLIP)
+        for stage, means in self._means.items():
+            insort(means, objectives.get(f"{stage}_mean", -CLIP))
         told = {}
         if "quality_mean" in objectives and "saved_per_element" in row["objectives"]:
             told = {"mean": objectives["quality_mean"], "worst": objectives["quality_worst"],

@@ -31,7 +31,7 @@ def proposals(name, count=60):
     return texts
 
 
-@pytest.mark.parametrize("name", [name for name in PROPOSERS if name != "tuned"])  # a control, not of the space
+@pytest.mark.parametrize("name", PROPOSERS)
 def test_every_proposal_lies_in_its_space(name):
     for text in proposals(name):
         graph = parse(text)

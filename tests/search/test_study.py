@@ -22,7 +22,7 @@ BASELINES = (("identity", "x"), ("relu", "relu(x)"), ("tanh", "tanh(x)"), ("sine
 
 
 def settings(evaluations=40, seed=0, window=6):
-    return Settings(seed, window, evaluations, BASELINES, {"a": 1, "b": -1, "u": 1}, ("a",), ("u",), 0.3)
+    return Settings(seed, window, evaluations, BASELINES, {"a": 1, "b": -1, "u": 1}, {"quality": ("a",), "quick": ("a",)}, ("u",), 0.3, 0.5)
 
 
 def answer(job):
@@ -33,10 +33,14 @@ def answer(job):
     if job.stage == "final":
         scores = {f"final:u:{job.seed + s}": number + s for s in range(2)}
         return Result(job.index, job.candidate, "ok", None, "final", scores, objectives=objectives)
-    scores = {"quality:a:0": number}
+    scores = {"quick:a:0": number / 2}
+    quick = (number / 2 - job.bar["center:quick:a"]) / job.bar["spread:quick:a"] if job.bar else 9
+    if job.bar and quick < job.bar["keep"]:
+        return Result(job.index, job.candidate, "rejected", "quick:mean", "quick", scores, objectives=objectives)
+    scores["quality:a:0"] = number
     if job.bar and number < job.bar["quality:a"]:
         return Result(job.index, job.candidate, "rejected", "quality:a", "quality", scores, objectives=objectives)
-    mean = (number - job.bar["center:a"]) / job.bar["spread:a"] if job.bar else 9
+    mean = (number - job.bar["center:quality:a"]) / job.bar["spread:quality:a"] if job.bar else 9
     if job.bar and mean < job.bar["promote"]:
         return Result(job.index, job.candidate, "ok", None, "quality", scores, objectives=objectives)
     scores |= {f"full:{pair}:{s}": number + s / 10 for pair in "ab" for s in range(2)}
@@ -236,3 +240,14 @@ def test_nothing_that_is_not_finite_enters_a_front():
     nan, inf = float("nan"), float("inf")
     assert nondominated([(nan, 1), (1, inf), (None, 2), (1, 1), (0, 2), (0, 1)]) == [3, 4]
     assert nondominated([(nan, nan)] * 3) == []
+
+
+def test_the_quick_test_keeps_its_share(tmp_path):
+    """A bar from the functions before lets through about the share that is to be kept, and stops no baseline."""
+    drive(tmp_path, evaluations=200)
+    with Log(tmp_path) as log:
+        rows = [r for r in log.rows() if r["index"] is not None and r["index"] < FINAL_INDEX]
+    stopped = [r for r in rows if r["reason"] == "quick:mean"]
+    assert 0.35 < len(stopped) / len(rows) < 0.75
+    assert not any(r["proposer"] == "baseline" for r in stopped)
+    assert not any(key.startswith("quality:") for r in stopped for key in r["scores"])
