@@ -35,6 +35,7 @@ from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
 from evosearch.space import SearchSpace, sample
 
+STATES = "states"  # the folder of long trainings under way
 MAY_CHANGE = ("budget", "execution")  # on resume; the device is part of the fingerprint and may not
 _PACKAGES = ("torch", "numpy", "deap", "optuna", "sympy", "pyarrow", "ray", "scikit-image", "scikit-learn")
 
@@ -48,11 +49,15 @@ def space_of(config: Config) -> SearchSpace:
     return SearchSpace(**frozen)
 
 
-def plan_of(config: Config, plugins: Sequence[PlugIn] = ()) -> Plan:
-    """What the workers need to know of a configuration."""
+def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | None = None) -> Plan:
+    """What the workers need to know of a configuration; with a run's `directory` long trainings are kept there."""
     sections = {name: getattr(config.judging, name) for name in ("quick", "quality", "full", "final")}
-    stages = {name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds) for name, s in sections.items() if s is not None}
-    return Plan(**stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config))
+    stages = {name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, s.optimizer) for name, s in sections.items() if s is not None}
+    after = config.execution.save_states_after
+    return Plan(
+        **stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config),
+        initialization=config.judging.initialization, states=os.path.abspath(directory / STATES) if directory and after else "", states_after=after,
+    )  # fmt: skip
 
 
 def _limits(config: Config) -> Limits:
@@ -243,7 +248,7 @@ def run(
             write_atomically(directory / "run.yaml", run_file(config, recorded).encode())
         has_begun = bool(log.marks("result") or log.marks("part"))
         clock = _Clock(config.budget.minutes, _seconds_spent(directory, has_begun, on_notice))
-        with _interruptible() as interrupted, _executor(config, plugins) as executor:
+        with _interruptible() as interrupted, _executor(config, plugins, directory) as executor:
             if on_start:
                 on_start()
             _loop(study, executor, clock, interrupted, on_progress)
@@ -294,11 +299,11 @@ def _seconds_spent(directory: Path, has_begun: bool, on_notice: Callable[[str], 
         return 0.0
 
 
-def _executor(config: Config, plugins: Sequence[PlugIn]) -> Executor:
+def _executor(config: Config, plugins: Sequence[PlugIn], directory: Path) -> Executor:
     execution = config.execution
     workers = min(execution.workers or os.cpu_count() or 1, config.window)
     return make_executor(
-        execution.executor, ENTRY, plan_of(config, plugins).to_text(), workers=workers, time_limit=execution.time_limit,
+        execution.executor, ENTRY, plan_of(config, plugins, directory).to_text(), workers=workers, time_limit=execution.time_limit,
         memory_limit_gb=0.0 if execution.device != "cpu" else execution.memory_limit_gb, address=execution.address,
     )  # fmt: skip
 

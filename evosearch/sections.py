@@ -109,6 +109,7 @@ class StageSection(Section):
     steps: Annotated[int, Field(ge=1, le=1_000_000)]
     rates: Annotated[Distinct[Factor], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    optimizer: Literal["adam", "sgd"] = "adam"
 
 
 class QuickSection(StageSection):
@@ -137,6 +138,7 @@ class JudgingSection(Section):
     full: StageSection
     final: StageSection
     promote: Annotated[float, Field(gt=0, le=1)] = 0.1
+    initialization: Literal["lecun", "gain"] = "lecun"  # gain: weights scaled by each function's own 1 / sqrt(E f^2)
 
     @model_validator(mode="after")
     def _one_seed_before_full(self) -> JudgingSection:
@@ -168,6 +170,7 @@ class ExecutionSection(Section):
     device: str = "cpu"
     time_limit: Annotated[float, Field(gt=0, le=1e6)] = 300.0
     memory_limit_gb: Annotated[float, Field(ge=0, le=10_000)] = 4.0  # 0: none
+    save_states_after: Annotated[float, Field(ge=0, le=1e6)] = 300.0  # seconds of one evaluation, whose trainings are then kept on disk; 0: never
 
     @model_validator(mode="after")
     def _address_goes_with_ray(self) -> ExecutionSection:
@@ -202,6 +205,8 @@ class Config(Section):
             raise ValueError(f"baselines must hold {' and '.join(bar)}, from which the quality bar follows; `{missing[0]}` is missing")
         for pair in self.judging.pairs:
             check_slot(pair, self.space.slot)
+        if self.judging.initialization == "gain" and self.space.slot != "act":
+            raise ValueError(f"judging.initialization gain is of activations; in the slot {self.space.slot} the layer normalizes: leave it out")
         if self.budget.evaluations <= len(self.baselines):
             raise ValueError(f"budget.evaluations counts the {len(self.baselines)} baselines too; received {self.budget.evaluations}: raise it")
         if not any(share > 0 for share in self.proposers.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evosearch.config import Config
@@ -67,7 +67,7 @@ def verify(
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
-    results = run_jobs(jobs, _plan(config, seeds, plugins), executor, workers, on_progress)
+    results = run_jobs(jobs, _plan(config, seeds, plugins, directory), executor, workers, on_progress)
     rows = [asdict(result) for result in results]
     tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] == "full"))
     directions = directions_of(config)
@@ -98,9 +98,9 @@ def _share(reading: Reading, who: str, row: Row) -> str:
     return f"{row['candidate']} (the best of {given} functions; the search had {others})"
 
 
-def _plan(config: Config, seeds: int, plugins: Sequence[PlugIn]) -> Plan:
-    plan = plan_of(config, plugins)
-    return Plan(**{**plan.__dict__, "final": type(plan.final)(plan.final.pairs, plan.final.steps, plan.final.rates, seeds)})
+def _plan(config: Config, seeds: int, plugins: Sequence[PlugIn], directory: Path) -> Plan:
+    plan = plan_of(config, plugins, directory)
+    return replace(plan, final=replace(plan.final, seeds=seeds))
 
 
 def table_of(found: Verification) -> list[str]:

@@ -41,7 +41,7 @@ def answer(job, bar_passed=True):
     objectives = {"complexity": float(len(job.candidate)), "saved_per_element": 1.0}
     if job.stage == "final":
         return Result(job.index, job.candidate, "ok", None, "final", {f"final:{p}:{job.seed + s}": number + s for p in job.pairs for s in range(2)})
-    scores = {"quality:digits/mlp:0": number}
+    scores = {"quick:digits/mlp:0": number, "quality:digits/mlp:0": number}
     if job.bar and not bar_passed:
         return Result(job.index, job.candidate, "rejected", "quality:digits/mlp", "quality", scores, objectives=objectives)
     scores |= {f"full:{pair}:{s}": number + s / 10 for pair in ("digits/mlp", "photo/inr") for s in range(2)}
@@ -88,7 +88,7 @@ def session(tmp_path, monkeypatch):
 
     def go(config, directory=tmp_path / "run", **options):
         workers, notices = Workers(**options), []
-        monkeypatch.setattr(running, "_executor", lambda config, plugins: workers)
+        monkeypatch.setattr(running, "_executor", lambda config, plugins, directory: workers)
         monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: workers.now))
         finished = run(prepare(directory, config), directory, None, notices.append)
         return SimpleNamespace(done=workers.done, finished=finished, notices=notices)

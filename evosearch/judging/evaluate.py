@@ -12,6 +12,7 @@ writable) is the machine's fault and is answered as `error:environment`, which t
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 
 import torch
@@ -30,10 +32,13 @@ from evosearch.compiler.module import cache_directory, compile_graph
 from evosearch.job import Job, Result
 from evosearch.judging import filters
 from evosearch.judging.objectives import direction, parse_pair
+from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import task
 from evosearch.judging.train import NonFinite, Trained, train
 from evosearch.language.candidate import parse_candidate
+from evosearch.language.graph import Graph
 from evosearch.meaning.facts import complexity
+from evosearch.meaning.gaussian import moments
 from evosearch.plugin import PlugIn, install
 
 ENTRY = "evosearch.judging.evaluate:worker"  # what executors load
@@ -47,6 +52,7 @@ class Stage:
     steps: int
     rates: tuple[float, ...]
     seeds: int = 1
+    optimizer: str = "adam"
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,9 @@ class Plan:
     slot: str = "act"
     filters: filters.Limits = field(default_factory=filters.Limits)
     quick: Stage | None = None  # before the quality test, fewer steps
+    initialization: str = "lecun"  # or `gain`: weights scaled by the candidate's own 1 / sqrt(E f^2)
+    states: str = ""  # folder of the states of long trainings, absolute; none without
+    states_after: float = 300.0  # seconds
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -77,13 +86,13 @@ class Plan:
         """Raises ValueError or KeyError for text that is not a plan."""
         data = json.loads(text)
         stages = {
-            name: Stage(tuple(data[name]["pairs"]), data[name]["steps"], tuple(data[name]["rates"]), data[name]["seeds"])
+            name: Stage(**data[name] | {"pairs": tuple(data[name]["pairs"]), "rates": tuple(data[name]["rates"])})
             for name in ("quick", "quality", "full", "final")
             if data[name] is not None
         }
         plugins = tuple(PlugIn(**plugin) for plugin in data["plugins"])
         limits = filters.Limits(**data["filters"] | {"dtypes": tuple(data["filters"]["dtypes"])})
-        return Plan(**stages, device=data["device"], plugins=plugins, slot=data["slot"], filters=limits)
+        return Plan(**data | stages | {"plugins": plugins, "filters": limits})
 
 
 # What torch's allocators say when they get no memory; they raise a plain RuntimeError.
@@ -151,6 +160,8 @@ def _evaluate(job: Job, plan: Plan) -> Result:
             status, reason = "error", "error:environment"
         else:
             status, reason = "error", f"error:{type(cause).__name__}"
+    if reason != "error:environment":
+        run.state.remove()
     return Result(
         job.index, job.candidate, status, reason, run.stage, run.scores, run.rates, run.objectives, run.seconds, plan.device,
         f"pid-{os.getpid()}", error, figure,
@@ -167,11 +178,17 @@ class _Run:
         self.rates: dict[str, float] = {}
         self.objectives: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
+        name = hashlib.sha256(job.to_text().encode()).hexdigest()[:32]
+        self.state = SavedState(Path(plan.states or "-") / name, plan.states_after if plan.states else math.inf)
+        self.gain = 1.0
 
     def read(self) -> None:
         graph = parse_candidate(self.job.candidate).graph
         self.make_layer = partial(compile_graph, graph)
         self.objectives["complexity"] = float(complexity(graph))
+        if self.plan.initialization == "gain":
+            self.gain = initial_gain(graph)
+            self.objectives["gain"] = self.gain
 
     def all_stages(self) -> None:
         with self._timed("numeric"):
@@ -244,7 +261,7 @@ class _Run:
         best, first = self._best(pair, stage, first_seed)
         self.rates[f"{name}:{pair}"] = best
         for k in range(stage.seeds):
-            trained = first if k == 0 else self._train(pair, first_seed + k, best, stage.steps)
+            trained = first if k == 0 else self._train(pair, first_seed + k, best, stage)
             if name == "final":
                 self.scores[f"final:{pair}:{first_seed + k}"] = trained.test()
             else:
@@ -257,7 +274,7 @@ class _Run:
         broken: NonFinite | None = None
         for rate in stage.rates:
             try:
-                trained = self._train(pair, seed, rate, stage.steps)
+                trained = self._train(pair, seed, rate, stage)
             except NonFinite as cause:
                 broken = cause
                 continue
@@ -267,5 +284,16 @@ class _Run:
             raise broken or ValueError(f"a stage needs at least one rate; {pair} has none")
         return best
 
-    def _train(self, pair: str, seed: int, rate: float, steps: int) -> Trained:
-        return train(pair, self.make_layer, seed, rate, steps, self.plan.device, self.plan.slot)
+    def _train(self, pair: str, seed: int, rate: float, stage: Stage) -> Trained:
+        return train(
+            pair, self.make_layer, seed, rate, stage.steps, self.plan.device, self.plan.slot,
+            optimizer=stage.optimizer, gain=self.gain, state=self.state,
+        )  # fmt: skip
+
+
+def initial_gain(graph: Graph) -> float:
+    """1 / sqrt(E f^2) under a standard normal input, which keeps the variance from layer to layer. Raises _Rejected without one."""
+    gain_squared = moments(graph).gain_squared
+    if not (math.isfinite(gain_squared) and gain_squared > 0):
+        raise _Rejected("numeric:gain", gain_squared)
+    return math.sqrt(gain_squared)

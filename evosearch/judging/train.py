@@ -16,8 +16,22 @@ from torch import Tensor, nn
 from evosearch.compiler.module import differentiable_twice
 from evosearch.judging.architectures import MakeLayer, build
 from evosearch.judging.objectives import parse_pair
+from evosearch.judging.state import Saved, SavedState
 from evosearch.judging.tasks import Split, Task, task
 from evosearch.judging.tasks.plugin import Budget, Loop
+
+
+def _adam(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=rate, fused=True)
+
+
+def _sgd(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """Momentum 0.9; `rate` is in units of Adam's, of which it takes many (scripts/tune_rates.py sgd)."""
+    return torch.optim.SGD(model.parameters(), lr=SGD_OVER_ADAM * rate, momentum=0.9)
+
+
+SGD_OVER_ADAM = 30.0
+OPTIMIZERS = {"adam": _adam, "sgd": _sgd}
 
 
 class NonFinite(ArithmeticError):
@@ -33,11 +47,19 @@ class Trained:
     curve: tuple[float, ...] = ()  # mean training loss of each eighth of the steps
 
 
-def train(pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, device: str = "cpu", slot: str = "act") -> Trained:
-    """Trains the pair's network by Adam at `rate` times the task's tuned rate, with warm-up and cosine decay.
+def train(
+    pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, device: str = "cpu", slot: str = "act",
+    *, optimizer: str = "adam", gain: float = 1.0, state: SavedState | None = None,
+) -> Trained:  # fmt: skip
+    """Trains the pair's network at `rate` times the task's tuned rate, with warm-up and cosine decay.
 
-    `slot` says which places of the architecture `make_layer` fills, see `architectures.build`. The seed fixes initial
-    weights and batches, and touches no generator outside. Raises NonFinite.
+    - `slot`: which places of the architecture `make_layer` fills, see `architectures.build`.
+    - `optimizer`: a key of OPTIMIZERS. A task's own training loop has its own.
+    - `gain`: the initial weights behind the first layer are so many times as large; 1 / sqrt(E f^2) keeps the variance of an
+      activation `f` (the networks begin with LeCun's initialization, which is right for the identity).
+    - `state`: where a long training is kept, see `state`; of this layer alone, since the file is named by all else.
+
+    The seed fixes initial weights and batches, and touches no generator outside. Raises NonFinite.
     """
     named = parse_pair(pair)
     job = task(named.task)
@@ -46,9 +68,12 @@ def train(pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, 
     data = job.load(named.variant)
     with _seeded(seed):
         model = build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
-    if job.objective is not None:
-        differentiable_twice(model)
-    losses = _fit(model, job, data.train, seed, rate * job.rates[named.architecture], steps, device, named.batch or job.batch_size)
+        _scale(model, gain)
+        if job.objective is not None:
+            differentiable_twice(model)
+        name = f"{pair}, seed {seed}, rate {rate!r}, steps {steps}, {optimizer}, gain {gain!r}, slot {slot}"
+        fit = _Fit(model, job, OPTIMIZERS[optimizer](model, rate * job.rates[named.architecture]), steps, device, named.batch or job.batch_size)
+        losses = fit.run(data.train, seed, Saved(state, name) if state else None)
     model.eval()
     return Trained(_score(model, job, data.validation, device), partial(_score, model, job, data.test, device), _eighths(losses))
 
@@ -76,26 +101,46 @@ def _own_loop(name: str, loop: Loop, make_layer: MakeLayer, seed: int, budget: B
     return Trained(_finite(name, float(found["validation"])), test)
 
 
-def _fit(model: nn.Module, job: Task, split: Split, seed: int, rate: float, steps: int, device: str, size: int) -> list[float]:
-    """Trains; the losses of all steps."""
-    inputs, targets = split
-    losses = []
-    generator = torch.Generator().manual_seed(seed + 1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
-    model.train()
-    for step in range(steps):
-        warm = min(1.0, (step + 1) / (0.05 * steps))
-        for group in optimizer.param_groups:
-            group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-        batch = torch.randint(len(inputs), (size,), generator=generator)
-        loss = _loss(model, job, inputs[batch].to(device), targets[batch].to(device))
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise NonFinite(f"the loss of {job.name} at step {step} is {losses[-1]}")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return losses
+@torch.no_grad()
+def _scale(model: nn.Module, gain: float) -> None:
+    """Multiplies the weights of every linear and convolutional layer behind the first."""
+    for module in [m for m in model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))][1:]:
+        module.weight.mul_(gain)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What is trained, and how."""
+
+    model: nn.Module
+    job: Task
+    optimizer: torch.optim.Optimizer
+    steps: int
+    device: str
+    size: int  # of a batch
+
+    def run(self, split: Split, seed: int, saved: Saved | None) -> list[float]:
+        """Trains from where it was `saved`, or from the start; the losses of all steps."""
+        inputs, targets = split
+        generator = torch.Generator().manual_seed(seed + 1)
+        losses = saved.load(self.model, self.optimizer, generator) if saved else []
+        rate = self.optimizer.defaults["lr"]
+        self.model.train()
+        for step in range(len(losses), self.steps):
+            warm = min(1.0, (step + 1) / (0.05 * self.steps))
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+            batch = torch.randint(len(inputs), (self.size,), generator=generator)
+            loss = _loss(self.model, self.job, inputs[batch].to(self.device), targets[batch].to(self.device))
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise NonFinite(f"the loss of {self.job.name} at step {step} is {losses[-1]}")
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            if saved:
+                saved.keep(self.model, self.optimizer, generator, losses, at_end=step == self.steps - 1)
+        return losses
 
 
 def _loss(model: nn.Module, job: Task, inputs: Tensor, targets: Tensor) -> Tensor:

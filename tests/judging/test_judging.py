@@ -149,10 +149,10 @@ def test_not_finite_is_its_own_status():
 
 
 def test_one_rate_that_breaks_is_out_and_the_others_count(monkeypatch):
-    def fragile(pair, make_layer, seed, rate, *rest):
+    def fragile(pair, make_layer, seed, rate, *rest, **options):
         if rate > 1:
             raise NonFinite("too fast")
-        return train(pair, make_layer, seed, rate, *rest)
+        return train(pair, make_layer, seed, rate, *rest, **options)
 
     monkeypatch.setattr(evaluation, "train", fragile)
     result = judged("tanh(x)")
@@ -172,8 +172,8 @@ def test_a_network_that_answers_nan_is_not_scored():
 def test_the_test_split_is_scored_at_the_chosen_rate_only(monkeypatch):
     asked = []
 
-    def counted(pair, make_layer, seed, rate, *rest):
-        found = train(pair, make_layer, seed, rate, *rest)
+    def counted(pair, make_layer, seed, rate, *rest, **options):
+        found = train(pair, make_layer, seed, rate, *rest, **options)
         return type(found)(found.validation, lambda: asked.append((pair, seed, rate)) or found.test())
 
     monkeypatch.setattr(evaluation, "train", counted)
@@ -187,7 +187,7 @@ def test_a_transformer_takes_any_width(width):
 
 
 def test_a_lack_of_memory_that_torch_reports_is_status_memory(monkeypatch):
-    def fail(*args):
+    def fail(*args, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
     monkeypatch.setattr(evaluation, "train", fail)
