@@ -342,6 +342,7 @@ def verify(
     directory: Run,
     top: Annotated[int, typer.Option(help="How many of the run's best functions.")] = 1,
     seeds: Annotated[int, typer.Option(help="Fresh seeds on each pair, at least 3.")] = 8,
+    conditions: Annotated[bool, typer.Option("--conditions", help="Also by SGD, and on networks 2 and 4 times as wide.")] = False,
     workers: Workers = None,
     executor: Executor = "local",
     plugin: Plugins = None,
@@ -351,7 +352,10 @@ def verify(
     from evosearch.run import stored
     from evosearch.verification import table_of, verify
 
-    found = verify(directory, stored(directory, plugins)[0], top=top, seeds=seeds, executor=executor, workers=workers, plugins=plugins, on_progress=_counted())
+    found = verify(
+        directory, stored(directory, plugins)[0], top=top, seeds=seeds, executor=executor, workers=workers, plugins=plugins,
+        on_progress=_counted(), conditions=conditions,
+    )  # fmt: skip
     _print([*table_of(found), f"written to {directory / 'verify.json'}"])
 
 

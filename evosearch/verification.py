@@ -15,10 +15,14 @@ from evosearch.config import Config
 from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
 from evosearch.evaluation import run_jobs
 from evosearch.job import Job
+from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.evaluate import Plan
 from evosearch.plugin import PlugIn
+from evosearch.rerank import Gain, rerank
+from evosearch.rerank import table_of as conditions_of
 from evosearch.run import plan_of
 from evosearch.search.pick import best_controls, is_found
+from evosearch.search.pick import contestants as rivals
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
@@ -45,6 +49,7 @@ class Verification:
     verified: tuple[Verified, ...]
     controls: dict[str, str]
     failed: dict[str, str]
+    gains: tuple[Gain, ...] = ()  # under other conditions, if asked for
 
     def to_text(self) -> str:
         """Indented JSON."""
@@ -53,10 +58,12 @@ class Verification:
 
 def verify(
     directory: Path, config: Config, *, top: int = 1, seeds: int = 8, executor: str = "local", workers: int | None = None,
-    plugins: Sequence[PlugIn] = (), on_progress: Callable[[int, int], None] | None = None,
+    plugins: Sequence[PlugIn] = (), on_progress: Callable[[int, int], None] | None = None, conditions: bool = False,
 ) -> Verification:  # fmt: skip
     """Trains the run's `top` functions and all contestants on its final pairs with `seeds` fresh seeds; writes verify.json.
 
+    With `conditions` also under a second optimizer and on wider networks (`rerank`), against the strongest baselines, the usual
+    one and the controls.
     Raises ValueError for a run in which nothing found was fully trained.
     """
     if top < 1 or seeds < 3:
@@ -67,7 +74,8 @@ def verify(
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
-    results = run_jobs(jobs, _plan(config, seeds, plugins, directory), executor, workers, on_progress)
+    plan = _plan(config, seeds, plugins, directory)
+    results = run_jobs(jobs, plan, executor, workers, on_progress)
     rows = [asdict(result) for result in results]
     tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] == "full"))
     directions = directions_of(config)
@@ -75,9 +83,13 @@ def verify(
         Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))
         for text in candidates
     )
+    usual = next(text for text, name in baseline_names(config).items() if name == QUALITY_BAR[config.space.slot][1])
+    strongest = {*rivals(reading.searched, reading.pick, usual), *(row["candidate"] for row in controls.values())}
+    opponents = {text: name for text, name in names.items() if text in strongest and text not in candidates}
+    gains, broken = rerank(candidates, opponents, plan, seeds, executor, workers, on_progress) if conditions else ([], {})
     found = Verification(
         tuple(config.judging.final.pairs), seeds, tried, verified, {CONTROLS[who]: _share(reading, who, row) for who, row in controls.items()},
-        {f"{r.candidate} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"},
+        {f"{r.candidate} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"} | broken, tuple(gains),
     )  # fmt: skip
     write_atomically(directory / "verify.json", found.to_text().encode())
     return found
@@ -115,4 +127,5 @@ def table_of(found: Verification) -> list[str]:
     lines += [*(f"control {name}: {text}" for name, text in found.controls.items())]
     if not found.controls:
         lines.append("no control ran in this search: `controls: {random: 1, tuned: 1}` gives each as many functions as the search")
-    return [*lines, *(f"failed: {who}: {why}" for who, why in found.failed.items())]
+    lines += [f"failed: {who}: {why}" for who, why in found.failed.items()]
+    return [*lines, "", *conditions_of(found.gains)] if found.gains else lines

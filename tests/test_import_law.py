@@ -24,7 +24,8 @@ FLOORS = {
     "judging": {"language", "meaning", "compiler", "plugin", "judging", "job"},
     "execution": {"job", "execution"},
     "run": {"language", "meaning", "space", "proposers", "search", "compiler", "plugin", "judging", "execution", "job", "config", "sections", ""},
-    "verification": {"search", "judging", "job", "plugin", "config", "run", "evaluation", "delivery"},
+    "verification": {"search", "judging", "job", "plugin", "config", "run", "evaluation", "delivery", "rerank"},
+    "rerank": {"search", "judging", "job", "evaluation"},
     "evaluation": {"language", "search", "judging", "execution", "job", "plugin"},
 }
 ONE_FILE = {

@@ -23,7 +23,7 @@ def finished(tmp_path_factory):
 
 def test_everybody_is_met_on_fresh_seeds(finished):
     directory, config = finished
-    found = verify(directory, config, top=2, seeds=3, executor="serial")
+    found = verify(directory, config, top=2, seeds=3, executor="serial", conditions=True)
     stored = json.loads((directory / "verify.json").read_text())
     assert stored["seeds"] == 3
     assert stored["pairs"] == config.judging.final.pairs
@@ -37,6 +37,8 @@ def test_everybody_is_met_on_fresh_seeds(finished):
     text = "\n".join(table_of(found))
     assert "control tuned usual functions" in text
     assert "functions; the search had" in text
+    assert {(g["optimizer"], g["width"]) for g in stored["gains"]} == {("adam", 1), ("sgd", 1), ("adam", 2), ("adam", 4)}
+    assert "gain with width:" in text
 
 
 @pytest.mark.parametrize("wrong", [{"top": 0}, {"seeds": 2}])

@@ -38,6 +38,11 @@ SLOTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("transformer", "vit"), ("act", "gate")),
 }
 
+WIDTHS = {
+    "mlp": 64, "deep-mlp": 24, "inr": 64, "transformer": 48, "vit": 24, "plain-cnn": 16, "resnet": 16, "mobilenet": 16, "dncnn": 16,
+    "efficientnet": 12, "convnext": 16,
+}  # fmt: skip
+
 OBJECTIVES: dict[str, tuple[str, int]] = {
     "mean": ("baseline spreads", +1),
     "worst": ("baseline spreads", +1),
@@ -76,6 +81,14 @@ def parse_pair(text: str) -> Pair:
     if at and not (_whole(batch) and 2 <= int(batch) <= 4096):
         raise ValueError(f"a batch size is a whole number from 2 to 4096; received `{batch[:20]}` in `{text[:60]}`")
     return Pair(task, variant, architecture, *_sizes(size, text), int(batch) if at else None)
+
+
+def widened(text: str, factor: int) -> str:
+    """The pair with an architecture so many times as wide."""
+    pair = parse_pair(text)
+    task = f"{pair.task}.{pair.variant}" if pair.variant else pair.task
+    size = f"{(pair.width or WIDTHS[pair.architecture]) * factor}" + (f"x{pair.depth}" if pair.depth else "")
+    return f"{task}/{pair.architecture}.{size}" + (f"@{pair.batch}" if pair.batch else "")
 
 
 def _sizes(size: str, text: str) -> tuple[int | None, int | None]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from evosearch.judging.architectures import attention, convolutional, dense, modern
 from evosearch.judging.architectures.slots import Filler, MakeLayer
+from evosearch.judging.objectives import WIDTHS
 
 BUILDERS = {**dense.BUILDERS, **convolutional.BUILDERS, **modern.BUILDERS, **attention.BUILDERS}
 
@@ -21,4 +22,4 @@ def build(architecture: str, make_layer: MakeLayer, width: int | None, sample: T
 
     Layers see the channels at dimension 1: `(N, C, H, W)` in convolutional networks, `(N, C)` elsewhere.
     """
-    return BUILDERS[architecture](Filler(make_layer, slot), width, depth, sample, outputs)
+    return BUILDERS[architecture](Filler(make_layer, slot), width or WIDTHS[architecture], depth, sample, outputs)

@@ -30,9 +30,9 @@ class _Block(nn.Module):
 class Transformer(nn.Module):
     """A language model of causal blocks; tokens `(N, T)` to logits `(N, T, letters)`."""
 
-    def __init__(self, fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> None:
+    def __init__(self, fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> None:
         super().__init__()
-        w = width or 48
+        w = width
         self.letters, self.places = nn.Embedding(outputs, w), nn.Parameter(torch.randn(sample.shape[1], w) * 0.02)
         self.blocks = nn.Sequential(*[_Block(fill, w, causal=True) for _ in range(depth or 2)])
         self.norm, self.head = nn.LayerNorm(w), nn.Linear(w, outputs)
@@ -47,9 +47,9 @@ class Transformer(nn.Module):
 class ViT(nn.Module):
     """Patches of 4x4 pixels, blocks, the mean of the places, a linear head (arXiv 2010.11929 with the pooling of 2205.01580)."""
 
-    def __init__(self, fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> None:
+    def __init__(self, fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> None:
         super().__init__()
-        w = width or 24
+        w = width
         self.patches = nn.Conv2d(sample.shape[1], w, 4, 4)
         self.places = nn.Parameter(torch.randn((sample.shape[2] // 4) * (sample.shape[3] // 4), w) * 0.02)
         self.blocks = nn.Sequential(*[_Block(fill, w, causal=False) for _ in range(depth or 2)])

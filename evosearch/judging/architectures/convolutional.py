@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from evosearch.judging.architectures.slots import Builder, Filler, initialized
 
 
-def plain_cnn(fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
+def plain_cnn(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """Convolutions without normalization; depth counts them (default 3)."""
-    c = width or 16
+    c = width
     more = [m for _ in range((depth or 3) - 2) for m in (nn.Conv2d(2 * c, 2 * c, 3, 1, 1), fill.act(2 * c))]
     return initialized(
         nn.Sequential(
@@ -40,9 +40,9 @@ class _PreActivation(nn.Module):
 class ResNet(nn.Module):
     """A stem, two stages of pre-activation blocks, a pooled linear head."""
 
-    def __init__(self, fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> None:
+    def __init__(self, fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> None:
         super().__init__()
-        c, more = width or 16, range((depth or 1) - 1)
+        c, more = width, range((depth or 1) - 1)
         self.layers = nn.Sequential(
             nn.Conv2d(sample.shape[1], c, 3, 2, 1, bias=False),
             _PreActivation(fill, c, c, 1), *[_PreActivation(fill, c, c, 1) for _ in more],
@@ -73,9 +73,9 @@ class _InvertedResidual(nn.Module):
         return y
 
 
-def mobilenet(fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
+def mobilenet(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """A stem, two stages of inverted residuals."""
-    c, blocks = width or 16, range(depth or 1)
+    c, blocks = width, range(depth or 1)
     return initialized(
         nn.Sequential(
             nn.Conv2d(sample.shape[1], c, 3, 2, 1, bias=False), *fill.norm_act(c),
@@ -88,9 +88,9 @@ def mobilenet(fill: Filler, width: int | None, depth: int | None, sample: Tensor
 class DnCNN(nn.Module):
     """Predicts the noise and takes it away (arXiv 1608.03981); image to image, depth counts the layers in between."""
 
-    def __init__(self, fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> None:
+    def __init__(self, fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> None:
         super().__init__()
-        c, colors = width or 16, sample.shape[1]
+        c, colors = width, sample.shape[1]
         middle = [m for _ in range(depth or 2) for m in (nn.Conv2d(c, c, 3, 1, 1, bias=False), *fill.norm_act(c))]
         self.noise = nn.Sequential(nn.Conv2d(colors, c, 3, 1, 1), fill.act(c), *middle, nn.Conv2d(c, colors, 3, 1, 1))
         initialized(self)

@@ -17,14 +17,14 @@ def _stack(fill: Filler, sizes: list[int], outputs: int) -> nn.Module:
     return initialized(nn.Sequential(*layers, nn.Linear(sizes[-1], outputs)))
 
 
-def mlp(fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
+def mlp(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """Inputs of any shape, flattened."""
-    return nn.Sequential(nn.Flatten(), _stack(fill, [sample[0].numel(), *[width or 64] * (depth or 2)], outputs))
+    return nn.Sequential(nn.Flatten(), _stack(fill, [sample[0].numel(), *[width] * (depth or 2)], outputs))
 
 
-def deep_mlp(fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
+def deep_mlp(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """Deep and plain: what the activation does to the signal decides whether it trains (SELU, arXiv 1706.02515)."""
-    return _stack(fill, [sample[0].numel(), *[width or 24] * (depth or 12)], outputs)
+    return _stack(fill, [sample[0].numel(), *[width] * (depth or 12)], outputs)
 
 
 class _Scale(nn.Module):
@@ -34,9 +34,9 @@ class _Scale(nn.Module):
         return x * (2 * math.pi)
 
 
-def inr(fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
+def inr(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """An implicit representation: coordinates `(N, D)` in [-1, 1] to values."""
-    return nn.Sequential(_Scale(), _stack(fill, [sample.shape[1], *[width or 64] * (depth or 3)], outputs))
+    return nn.Sequential(_Scale(), _stack(fill, [sample.shape[1], *[width] * (depth or 3)], outputs))
 
 
 BUILDERS: dict[str, Builder] = {"mlp": mlp, "deep-mlp": deep_mlp, "inr": inr}

@@ -39,9 +39,9 @@ class _MBConv(nn.Module):
         return y
 
 
-def efficientnet(fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
+def efficientnet(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """A stem, two stages of inverted residuals with squeeze-excite, a head."""
-    c, blocks = width or 12, range(depth or 1)
+    c, blocks = width, range(depth or 1)
     return initialized(
         nn.Sequential(
             nn.Conv2d(sample.shape[1], c, 3, 2, 1, bias=False), *fill.norm_act(c),
@@ -76,9 +76,9 @@ class _ConvNeXtBlock(nn.Module):
         return y
 
 
-def convnext(fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
+def convnext(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """A patch stem, two stages of blocks, LayerNorm before each change of scale."""
-    c, blocks = width or 16, range(depth or 1)
+    c, blocks = width, range(depth or 1)
     return initialized(
         nn.Sequential(
             nn.Conv2d(sample.shape[1], c, 2, 2), _ChannelNorm(c, eps=1e-6), *[_ConvNeXtBlock(fill, c) for _ in blocks],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 MakeLayer = Callable[..., nn.Module]  # (num_features), and (num_features, apply_act=False) in the slot norm_act
-Builder = Callable[["Filler", int | None, int | None, Tensor, int], nn.Module]  # slots, width, depth, sample, outputs
+Builder = Callable[["Filler", int, int | None, Tensor, int], nn.Module]  # slots, width, depth, sample, outputs
 
 
 @dataclass(frozen=True)
