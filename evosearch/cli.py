@@ -277,7 +277,7 @@ def explain(
 
 @app.command()
 def tasks(plugin: Plugins = None) -> None:
-    """List tasks, variants, architectures, metrics."""
+    """List tasks, variants, architectures, metrics; and objectives."""
     from evosearch.delivery import listing
 
     _plugins(plugin)
@@ -319,6 +319,7 @@ def evaluate(
     workers: Workers = None,
     executor: Executor = "local",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    objectives: Annotated[Optional[str], typer.Option(help="Measured too, separated by commas: noise,quant4 (`evosearch tasks` lists them).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print data in place of a table.")] = False,
     plugin: Plugins = None,
 ) -> None:
@@ -330,7 +331,7 @@ def evaluate(
 
     found = evaluate_formula(
         formula, names_of(against or ["relu,gelu"]), pairs_of(task.split(","), architecture), seeds=seeds, steps=steps, executor=executor, workers=workers,
-        device=device, on_progress=_counted(), plugins=plugins,
+        device=device, on_progress=_counted(), plugins=plugins, objectives=[name.strip() for name in objectives.split(",")] if objectives else (),
     )  # fmt: skip
     _print([json.dumps(found.to_data(), indent=2)] if json_ else table_of(found))
     if found.why_nothing is not None:

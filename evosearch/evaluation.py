@@ -13,7 +13,7 @@ from evosearch.job import Job, Result
 from evosearch.judging.baselines import baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
-from evosearch.judging.objectives import TASKS, check_slot, direction, parse_pair, unit
+from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, parse_pair, unit
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import depends_on
 from evosearch.plugin import PlugIn
@@ -24,13 +24,19 @@ RATES = (1 / 3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Measured:
-    """Test scores of one contestant on one pair, a seed each, with the half-width of the mean's 95 % interval."""
+    """Test scores of one contestant on one pair, or values of an objective, a seed each, with the half-width of the mean's 95 % interval."""
 
     name: str
     pair: str
     scores: tuple[float, ...]
     mean: float
     half: float
+    objective: str = ""
+
+    @property
+    def unit(self) -> str:
+        """Of the score, or of the objective."""
+        return objective_unit(self.objective, self.pair) if self.objective else unit(self.pair)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Evaluation:
     comparisons: tuple[Comparison, ...]
     failed: Mapping[str, str]
     name: str = ""  # the formula as it was given, by which `measured` and `failed` call it
+    objectives: tuple[Measured, ...] = ()  # of the validation split, its score first
 
     @property
     def why_nothing(self) -> str | None:
@@ -53,7 +60,8 @@ class Evaluation:
     def to_data(self) -> dict[str, Any]:
         """Plain data for JSON: scores in each pair's unit, differences in spreads, verdicts in words."""
         return {
-            "formula": self.formula, "measured": [asdict(m) | {"unit": unit(m.pair)} for m in self.measured],
+            "formula": self.formula, "measured": [asdict(m) | {"unit": m.unit} for m in self.measured],
+            "objectives": [asdict(m) | {"unit": m.unit} for m in self.objectives],
             "comparisons": [asdict(c) for c in self.comparisons], "failed": dict(self.failed),
         }  # fmt: skip
 
@@ -110,24 +118,27 @@ def formula_of(text: str) -> str:
 def evaluate_formula(
     text: str, against: Sequence[str], pairs: Sequence[str], *, seeds: int = 5, steps: int = 200, executor: str = "local",
     workers: int | None = None, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None,
-    plugins: Sequence[PlugIn] = (), first_seed: int = 1000,
+    plugins: Sequence[PlugIn] = (), first_seed: int = 1000, objectives: Sequence[str] = (),
 ) -> Evaluation:  # fmt: skip
     """Trains the formula and every one of `against` on each pair and compares them.
 
     Everyone gets three learning rates on the first seed and trains at the best of them (chosen on validation) on all `seeds`; the
     test split is scored once a seed. The interval of a comparison is corrected for the number of contestants. `workers` 0 or None
-    is one a core. The claim is about these pairs, which the caller chose. Raises ValueError, before anything is trained, for what
+    is one a core. `objectives` are measured on every trained network as well, on the validation split, where they apply to the pair.
+    The claim is about these pairs, which the caller chose. Raises ValueError, before anything is trained, for what
     cannot be; a training that fails is in `failed`.
     """
     _check_numbers(seeds, steps, workers)
     _check_pairs(pairs)
+    _check_objectives(objectives, pairs)
     check_device(device)
     formula = _of_x_alone(text)
     names = {_of_x_alone(name): name for name in against}
     names.pop(formula, None)
     if not names:
         raise ValueError("--against needs at least one function that is not the formula itself, e.g. relu,gelu")
-    stage = Stage(tuple(pairs), steps, RATES, seeds)
+    wanted = ("score", *objectives) if objectives else ()  # what they are compared with is of the same split
+    stage = Stage(tuple(pairs), steps, RATES, seeds, wanted)
     plan = Plan(stage, stage, stage, device, tuple(plugins))
     contestants = [formula, *names]
     jobs = [Job(i, c, first_seed, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]
@@ -136,8 +147,9 @@ def evaluate_formula(
     directions = {pair: direction(pair) for pair in pairs}
     shown = {formula: text, **names}
     measured = tuple(m for c in contestants for pair in pairs if (m := _measured(shown[c], pair, rows, c)) is not None)
+    further = tuple(m for pair in pairs for name in wanted for c in contestants if (m := _measured(shown[c], pair, rows, c, name)) is not None)
     failed = {f"{shown[r.candidate]} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"}
-    return Evaluation(formula, measured, tuple(compare(rows, formula, shown, directions, tried=1, general=False)), failed, text)
+    return Evaluation(formula, measured, tuple(compare(rows, formula, shown, directions, tried=1, general=False)), failed, text, further)
 
 
 def _check_numbers(seeds: int, steps: int, workers: int | None) -> None:
@@ -147,6 +159,15 @@ def _check_numbers(seeds: int, steps: int, workers: int | None) -> None:
         raise ValueError(f"a training needs at least 1 step; received {steps}")
     if workers is not None and workers < 0:
         raise ValueError(f"workers are counted from 1, and 0 is one a core; received {workers}")
+
+
+def _check_objectives(names: Sequence[str], pairs: Sequence[str]) -> None:
+    """Raises ValueError for one that is not measured on trained networks, that stands there twice, or that none of the pairs has."""
+    for i, name in enumerate(names):
+        check_objective(name, ("network",))
+        if name in names[:i]:
+            raise ValueError(f"the objective `{name}` stands here twice; leave one out")
+    check_applies(names, pairs)
 
 
 def _of_x_alone(text: str) -> str:
@@ -172,14 +193,15 @@ def run_jobs(jobs: Sequence[Job], plan: Plan, executor: str, workers: int | None
     return sorted(results, key=lambda result: result.index)
 
 
-def _measured(name: str, pair: str, rows: Sequence[Mapping[str, Any]], candidate: str) -> Measured | None:
+def _measured(name: str, pair: str, rows: Sequence[Mapping[str, Any]], candidate: str, objective: str = "") -> Measured | None:
+    table, begin = ("objectives", objective) if objective else ("scores", "final")
     scores = tuple(
         score for row in rows if row["candidate"] == candidate and row["status"] == "ok"
-        for key, score in row["scores"].items() if key.startswith(f"final:{pair}:")
+        for key, score in row[table].items() if key.startswith(f"{begin}:{pair}:")
     )  # fmt: skip
     if not scores:
         return None
-    return Measured(name, pair, scores, fmean(scores), half_width(scores, 0.95) if len(scores) > 1 and stdev(scores) > 0 else 0.0)
+    return Measured(name, pair, scores, fmean(scores), half_width(scores, 0.95) if len(scores) > 1 and stdev(scores) > 0 else 0.0, objective)
 
 
 def table_of(found: Evaluation) -> list[str]:
@@ -187,6 +209,10 @@ def table_of(found: Evaluation) -> list[str]:
     lines = [f"{'function':<28} {'pair':<26} {'mean':>9} {'95 %':>8}  unit"]
     for m in found.measured:
         lines.append(f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}  {unit(m.pair)}")
+    if found.objectives:
+        lines += ["", f"{'on the validation split':<28} {'pair':<26} {'mean':>9} {'95 %':>8}  objective"]
+        lines += [f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}  {m.objective} {m.unit}".rstrip() for m in found.objectives]
+        lines.append("")
     for c in found.comparisons:
         gaps = ", ".join(f"{pair} {gap:+.3g} {unit(pair)}" for pair, gap in c.per_pair.items())
         lines.append(f"{c.verdict} than {c.against}: {c.difference:+.2f} spreads [{c.low:+.2f}, {c.high:+.2f}] at {100 * c.level:.1f} %; {gaps}")

@@ -52,7 +52,8 @@ def space_of(config: Config) -> SearchSpace:
 def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | None = None) -> Plan:
     """What the workers need to know of a configuration; with a run's `directory` long trainings are kept there."""
     sections = {name: getattr(config.judging, name) for name in ("quick", "quality", "full", "final")}
-    stages = {name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, s.optimizer) for name, s in sections.items() if s is not None}
+    asked = {"quality": tuple(config.judging.goals or ()), "full": tuple(config.judging.objectives)}
+    stages = {name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, asked.get(name, ()), s.optimizer) for name, s in sections.items() if s is not None}
     after = config.execution.save_states_after
     return Plan(
         **stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config),
@@ -74,11 +75,11 @@ def open_study(config: Config, log: Log) -> Study:
         baselines=tuple((name, baseline(name)) for name in config.baselines),
         directions={pair: direction(pair) for pair in config.judging.pairs}, stages=stages,
         final_pairs=tuple(config.judging.final.pairs), promote=config.judging.promote, keep=config.judging.quick.keep if config.judging.quick else 1.0,
-        trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1],
+        trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
     )  # fmt: skip
     required = Requirements(**config.space.require.model_dump())
     screen = Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.controls)), config.judging.filters.cost, required)
-    return Study(log, make_portfolio(config.proposers, space, config.controls), screen, settings)
+    return Study(log, make_portfolio(config.proposers, space, config.controls, config.judging.goals), screen, settings)
 
 
 def prepare(directory: Path, config: Config, accept_new_environment: bool = False, plugins: Sequence[PlugIn] = ()) -> Config:

@@ -9,11 +9,12 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from evosearch.judging.baselines import QUALITY_BAR, baseline
-from evosearch.judging.objectives import check_slot, parse_pair
+from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, parse_pair
 from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS, STATISTICS
 from evosearch.proposers.registry import CONTROLS, PROPOSERS
+from evosearch.search.scale import GOALS, Goal
 
 
 class Section(BaseModel):
@@ -34,6 +35,10 @@ def _operator(name: str) -> str:
 def _pair(text: str) -> str:
     parse_pair(text)
     return text
+
+
+def _objective(name: str) -> str:
+    return check_objective(name)
 
 
 def _baseline(name: str) -> str:
@@ -139,6 +144,28 @@ class JudgingSection(Section):
     final: StageSection
     promote: Annotated[float, Field(gt=0, le=1)] = 0.1
     initialization: Literal["lecun", "gain"] = "lecun"  # gain: weights scaled by each function's own 1 / sqrt(E f^2)
+    objectives: Distinct[Annotated[str, AfterValidator(_objective)]] = []  # measured in `full` besides what always is
+    goals: Annotated[Distinct[str], Field(min_length=1)] | None = None  # beside the mean; null: worst and complexity, and saved tensors on the front
+
+    @model_validator(mode="after")
+    def _objectives_apply(self) -> JudgingSection:
+        check_applies(self.objectives, self.full.pairs)
+        for name in self.goals or ():
+            check_goal(name, self.objectives)
+        check_applies(self.goals or (), self.quality.pairs)
+        return self
+
+    def selection(self) -> tuple[Goal, ...]:
+        """What selection optimizes beside the mean."""
+        if self.goals is None:
+            return GOALS
+        stages = {"quality": self.quality.pairs, "full": self.full.pairs}
+        return tuple(
+            Goal(
+                name, OBJECTIVES[name].direction, OBJECTIVES[name].of != "formula",
+                {stage: tuple(pair for pair in pairs if applies(name, pair)) for stage, pairs in stages.items()},
+            ) for name in self.goals
+        )  # fmt: skip
 
     @model_validator(mode="after")
     def _one_seed_before_full(self) -> JudgingSection:

@@ -66,7 +66,11 @@ def test_an_override_is_checked_like_the_file(override, message):
      ("space.operators=[add, mean]", "search elementwise functions"), ("space.operators=[add, sin, sin]", "`sin` stands here twice"),
      ("baselines=[identity, relu, relu]", "`relu` stands here twice"), ("baselines=[identity, relu, silu, silu_twin]", "are the same function"),
      ("baselines=[identity, relu, swiglu]", "has a gate y"), ("judging.final.pairs=[digits/mlp, digits/mlp]", "`digits/mlp` stands here twice"),
-     ("judging.full.rates=[1, 1.0]", "`1.0` stands here twice"), ("execution.address=auto", "an address goes with the executor ray")],
+     ("judging.full.rates=[1, 1.0]", "`1.0` stands here twice"), ("judging.objectives=[nois]", "did you mean `noise`"),
+     ("judging.objectives=[noise, noise]", "`noise` stands here twice"), ("judging.objectives=[time]", "`time` is measured always"),
+     ("judging.goals=[time]", "`time` cannot be a goal"), ("judging.goals=[noise]", "`noise` is not measured; add it"), ("judging.goals=[]", "at least 1"),
+     ("judging.goals=[worst, worst]", "`worst` stands here twice"),
+     ("execution.address=auto", "an address goes with the executor ray")],
     ids=lambda text: text[:30],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(monkeypatch, override, message):
@@ -106,3 +110,14 @@ def test_numbers_are_those_of_yaml_1_2():
 def test_an_unknown_file_gets_a_suggestion():
     with pytest.raises(ConfigError, match=r"did you mean `search_spaces/activation.yaml`"):
         find_space("search_spaces/activatoin.yaml")
+
+
+def test_goals_are_what_selection_optimizes():
+    default = load("smoke.yaml").judging
+    assert [goal.name for goal in default.selection()] == ["worst", "complexity", "saved_per_element"]
+    chosen = load("smoke.yaml", ["judging.objectives=[noise, calibration, flops]", "judging.goals=[noise, flops, calibration]"]).judging.selection()
+    assert [(goal.name, goal.direction, goal.trained) for goal in chosen] == [("noise", 0, True), ("flops", -1, False), ("calibration", -1, True)]
+    assert chosen[0].pairs == {"quality": ("digits/mlp",), "full": ("digits/mlp", "photo/inr")}
+    assert chosen[2].pairs == {"quality": ("digits/mlp",), "full": ("digits/mlp",)}
+    with pytest.raises(ConfigError, match="needs a pair whose targets are classes; received photo/inr"):
+        load("smoke.yaml", ["judging.objectives=[calibration]", "judging.goals=[calibration]", "judging.quality.pairs=[photo/inr]"])

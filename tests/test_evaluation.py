@@ -47,6 +47,27 @@ def test_the_table_says_units_and_words(found):
     assert found.to_data()["measured"][0]["unit"] == "%"
 
 
+def test_objectives_are_measured_beside_the_score_of_their_split():
+    found = evaluate_formula("sin(x)", ["relu"], ["digits/mlp.16", "photo/inr.24"], seeds=2, steps=20, executor="serial", objectives=["noise", "calibration"])
+    values = {(m.objective, m.name, m.pair): m for m in found.objectives}
+    assert set(values) == {(o, n, p) for o in ("score", "noise") for n in ("sin(x)", "relu") for p in ("digits/mlp.16", "photo/inr.24")} | {
+        ("calibration", n, "digits/mlp.16") for n in ("sin(x)", "relu")
+    }
+    noise, score = values["noise", "sin(x)", "photo/inr.24"], values["score", "sin(x)", "photo/inr.24"]
+    assert noise.mean < score.mean
+    assert len(noise.scores) == 2
+    assert noise.half > 0
+    text = "\n".join(table_of(found))
+    assert "noise dB" in text
+    assert "calibration %" in text
+    assert {m["objective"] for m in found.to_data()["objectives"]} == {"score", "noise", "calibration"}
+
+
+def test_without_objectives_none_is_measured(found):
+    assert found.objectives == ()
+    assert "validation" not in "\n".join(table_of(found))
+
+
 def test_a_function_that_breaks_is_named():
     broken = evaluate_formula("exp(exp(x))", ["relu"], ["digits/mlp.16"], seeds=2, steps=5, executor="serial")
     assert list(broken.failed) == ["exp(exp(x)) on digits/mlp.16"]
@@ -65,7 +86,9 @@ def test_nothing_is_said_to_have_failed_where_something_was_measured(found):
      ({"text": "x * sigmoid(y)"}, r"`x \* sigmoid\(y\)` has a gate y"), ({"against": ["relu", "swiglu"]}, "`swiglu` has a gate y"),
      ({"steps": 0}, "at least 1 step; received 0"), ({"workers": -1}, "received -1"), ({"device": "gpu"}, "`gpu` is not there .*use cpu"),
      ({"device": "cuda:99"}, "is not there"), ({"pairs": []}, "at least one task"), ({"pairs": ["digits/mlp", "digits/mlp"]}, "stands here twice"),
-     ({"pairs": ["digits/mpl"]}, "mlp"), ({"executor": "locl"}, "unknown executor")],
+     ({"pairs": ["digits/mpl"]}, "mlp"), ({"executor": "locl"}, "unknown executor"),
+     ({"objectives": ["nois"]}, "did you mean `noise`"), ({"objectives": ["inference_time"]}, "unknown objective"),
+     ({"objectives": ["noise", "noise"]}, "stands here twice"), ({"objectives": ["calibration"], "pairs": ["photo/inr"]}, "whose targets are classes")],
 )  # fmt: skip
 def test_mistakes_are_said_before_anything_runs(arguments, message, monkeypatch):
     given = {"text": "x * sigmoid(x)", "against": ["relu"], "pairs": ["digits/mlp"], "seeds": 2, "executor": "serial", **arguments}

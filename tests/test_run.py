@@ -23,7 +23,7 @@ from evosearch.delivery.table import page
 from evosearch.job import Job, Result
 from evosearch.judging import evaluate as evaluation
 from evosearch.judging.evaluate import evaluate
-from evosearch.run import plan_of, prepare, run, stored
+from evosearch.run import open_study, plan_of, prepare, run, stored
 from evosearch.search.store import Log, LogError, read_run
 from evosearch.search.study import FINAL_INDEX
 
@@ -437,3 +437,18 @@ def test_a_server_killed_during_a_baseline_leaves_no_trace_in_the_log(tmp_path):
     assert driver.wait() == 0
     assert killed > 0
     assert searched(tmp_path / "hit") == searched(tmp_path / "whole")
+
+
+def test_goals_reach_the_workers_the_proposer_and_the_front(tmp_path):
+    asked = ("judging.objectives=[noise, flops, inference_time]", "judging.goals=[noise, flops]", "proposers={genetic: 1}")
+    for overrides, measured, told, ranked in (
+        (asked, ("noise", "flops"), ("mean", "noise", "flops"), ["noise", "flops"]),
+        (asked[2:], (), ("mean", "worst", "complexity"), ["worst", "complexity", "saved_per_element"]),
+    ):
+        config = config_of(12, *overrides)
+        plan = plan_of(config)
+        assert (plan.quality.objectives, plan.full.objectives, plan.final.objectives) == (measured, tuple(config.judging.objectives), ())
+        with Log(tmp_path / str(len(measured))) as log:
+            study = open_study(config, log)
+            assert study.proposer.members[0].objectives == told
+            assert [goal.name for goal in study.settings.goals] == ranked

@@ -77,7 +77,7 @@ def test_every_proposer_stays_in_the_space(name):
         graph = parse(proposal.candidate)
         assert evonorm().contains(graph) or name == "bayes"  # whose numbers are free
         assert without_affine(graph) is not None
-        objectives = {"mean": -float(graph.size), "worst": -float(graph.size), "simplicity": 0.0}
+        objectives = {"mean": -float(graph.size), "worst": -float(graph.size), "complexity": 0.0}
         proposer.tell(Outcome(k, proposal.candidate, name, "ok" if screen.check(proposal.candidate) is None else "rejected", objectives))
     assert len(proposed) > 30
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from evosearch.delivery.layout import Column, grid, prose
-from evosearch.judging.objectives import TASKS
+from evosearch.judging.objectives import OBJECTIVES, TASKS
 from evosearch.language.formula import parse
 from evosearch.language.graph import Graph, make, variable
 from evosearch.language.library import known, unsayable
@@ -28,6 +28,22 @@ def tasks(width: int | None) -> list[str]:
         Column("variants", [", ".join(m.variants) or "-" for _, m in rows], drop=4, right=False),
     ]
     note = "A pair for the YAML reads task[.variant]/architecture[.width], e.g. textures/resnet, photo.coffee/inr.48."
+    return [*_table(columns, width), *prose(note, width), "", *objectives(width)]
+
+
+def objectives(width: int | None) -> list[str]:
+    """Every objective with its unit and direction, and what it is."""
+    rows = list(OBJECTIVES.items())
+    better = {0: "as the task's", +1: "higher", -1: "lower"}
+    columns = [
+        Column("objective", [name for name, _ in rows], right=False),
+        Column("measured", ["when asked for" if o.asked else "always" for _, o in rows], drop=1, right=False),
+        Column("unit", [o.unit or ("-" if o.direction else "the task's") for _, o in rows], drop=2, right=False),
+        Column("better", [better[o.direction] for _, o in rows], drop=3, right=False),
+        Column("what", [o.what for _, o in rows], right=False, flexible=True),
+        Column("source", [o.source or "-" for _, o in rows], drop=4, right=False),
+    ]
+    note = "judging.objectives of the YAML and `evosearch evaluate --objectives` ask for them. All but the times are of the validation split or of the formula."
     return [*_table(columns, width), *prose(note, width)]
 
 

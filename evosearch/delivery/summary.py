@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
 from evosearch.search.pick import Pick, best_controls, contestants, front, is_found, pick
-from evosearch.search.scale import Scale, standardize
+from evosearch.search.scale import Goal, Scale, standardize
 from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
 from evosearch.search.study import FINAL_INDEX
 from evosearch.search.verdict import Comparison, compare
@@ -82,6 +82,7 @@ class Summary:
     simplified: Mapping[str, Form]
     relative_time: Mapping[str, float]
     counts: Mapping[str, int]
+    inference_time: Mapping[str, float] = field(default_factory=dict)  # where it was asked for
 
 
 def read(directory: Path, config: Config) -> Reading:
@@ -89,10 +90,11 @@ def read(directory: Path, config: Config) -> Reading:
     notices: list[str] = []
     rows, records = read_run(directory, notices)
     scale, directions = _scale(records), directions_of(config)
-    searched = _search_rows(rows, scale, directions)
+    goals = config.judging.selection()
+    searched = _search_rows(rows, scale, directions, goals)
     check = FINAL_INDEX // 1000 + len(searched)  # final jobs are numbered after the length of the search
     finals = [r for r in rows if r["index"] is not None and r["index"] // 1000 == check]
-    chosen = pick(searched, scale) if scale else None
+    chosen = pick(searched, scale, goals) if scale else None
     return Reading(directory, config, rows, scale, searched, chosen, finals, _ended(directory, config, len(searched)), notices)
 
 
@@ -118,12 +120,12 @@ def _scale(records: Sequence[Mapping[str, Any]]) -> Scale | None:
     return Scale(marks[-1]["center"], marks[-1]["spread"], marks[-1]["quality"]) if marks else None
 
 
-def _search_rows(rows: Sequence[Row], scale: Scale | None, directions: Mapping[str, int]) -> list[Row]:
+def _search_rows(rows: Sequence[Row], scale: Scale | None, directions: Mapping[str, int], goals: Sequence[Goal]) -> list[Row]:
     """The dispatched rows of the search in index order, objectives filled in."""
     dispatched = sorted((r for r in rows if r["index"] is not None and r["index"] < FINAL_INDEX), key=lambda r: r["index"])
     if scale is None:
         return dispatched
-    return [{**r, "objectives": {**r["objectives"], **standardize(r, scale, directions)}} for r in dispatched]
+    return [{**r, "objectives": {**r["objectives"], **standardize(r, scale, directions, goals)}} for r in dispatched]
 
 
 def directions_of(config: Config) -> dict[str, int]:
@@ -141,11 +143,11 @@ def fully_trained(rows: Sequence[Row]) -> list[Row]:
     return [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and "mean" in r["objectives"]]
 
 
-def shown_rows(rows: Sequence[Row]) -> list[Row]:
+def shown_rows(rows: Sequence[Row], goals: Sequence[Goal]) -> list[Row]:
     """The rows of the final table: the front's found functions by mean, filled up with the next best, the best of each control, every baseline."""
     full = fully_trained(rows)
     found = [r for r in full if is_found(r)]
-    on_front = {r["index"] for r in front(full)}
+    on_front = {r["index"] for r in front(full, goals)}
     found.sort(key=lambda r: (r["index"] not in on_front, -r["objectives"]["mean"]))
     chosen = found[:SHOWN] + list(best_controls(full).values()) + [r for r in full if r["proposer"] == "baseline"]
     return sorted(chosen, key=lambda r: (-r["objectives"]["mean"], r["index"]))
@@ -154,11 +156,12 @@ def shown_rows(rows: Sequence[Row]) -> list[Row]:
 def summarize(reading: Reading) -> Summary:
     """Computes the summary of a finished run and writes it as summary.json. Measured times are of this machine, now."""
     from evosearch.compiler.module import compile_graph
-    from evosearch.judging.timing import SHAPE, relative_times
+    from evosearch.judging.timing import SHAPE, inference_times, relative_times
 
-    table = shown_rows(reading.searched)
+    table = shown_rows(reading.searched, reading.config.judging.selection())
     graphs = {r["candidate"]: parse(r["candidate"]) for r in table}
-    times = relative_times({text: compile_graph(graph, SHAPE[1]) for text, graph in graphs.items()})
+    layers = {text: compile_graph(graph, SHAPE[1]) for text, graph in graphs.items()}
+    times = relative_times(layers)
     found = [r["candidate"] for r in table if is_found(r)]
     summary = Summary(
         search_end=len(reading.searched),
@@ -168,6 +171,7 @@ def summarize(reading: Reading) -> Summary:
         simplified=_simplified({text: graphs[text] for text in found}),
         relative_time=times,
         counts=funnel(reading.rows),
+        inference_time=inference_times(layers) if "inference_time" in reading.config.judging.objectives else {},
     )
     write_atomically(reading.directory / "summary.json", (json.dumps(asdict(summary), indent=1, sort_keys=True) + "\n").encode())
     return summary

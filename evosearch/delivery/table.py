@@ -8,7 +8,7 @@ from functools import partial
 
 from evosearch.delivery.layout import Column, grid, prose
 from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
-from evosearch.judging.objectives import TASKS, parse_pair, unit
+from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
 from evosearch.meaning.facts import Novelty
 from evosearch.search.pick import front, is_found
 from evosearch.search.scale import pair_scores
@@ -20,6 +20,7 @@ LEGEND = (
     "cost: of the operators; saved: tensors the size of the input that the exported plain form keeps for backward (eager training keeps 1); "
     "time: forward + backward over nn.ReLU's, measured on the machine that ended the run, when it did; all of the formula as shown, which was judged",
 )
+TITLES = {"complexity": "cost", "saved_per_element": "saved"}  # of their columns
 LEADS = "ahead of every baseline's mean, the best worst pair; within seed noise the simpler one"
 TRAILS = "none is ahead of every baseline's mean, so the best mean; within seed noise the simpler one"
 
@@ -28,8 +29,10 @@ def page(reading: Reading, summary: Summary | None, note: str, width: int | None
     """The whole page, for a terminal of `width` columns or, without, for a pipe."""
     say = partial(prose, width=width)
     lines = [str(reading.directory), ""]
-    rows = shown_rows(reading.searched)
+    rows = shown_rows(reading.searched, reading.config.judging.selection())
     lines += _table(reading, summary, rows, width) if rows else ["No function has been fully trained yet."]
+    if rows and reading.config.judging.objectives:
+        lines += ["", *_measured(reading, summary, rows, width), ""]
     for text in _counts(reading):
         lines += say(text)
     if summary:
@@ -65,9 +68,9 @@ def _number(value: float, pair: str, sign: str = "") -> str:
 
 def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width: int | None) -> list[str]:
     pairs, numbers, names = reading.config.judging.full.pairs, _numbered(reading), baseline_names(reading.config)
-    objectives = [r["objectives"] for r in rows]
+    goals, objectives = reading.config.judging.selection(), [r["objectives"] for r in rows]
     scores = [pair_scores(r["scores"], "full") for r in rows]
-    on_front = {r["index"] for r in front(fully_trained(reading.searched))}
+    on_front = {r["index"] for r in front(fully_trained(reading.searched), goals)}
     chosen = reading.pick.index if reading.pick else None
     found = [summary.novelty.get(r["candidate"]) if summary else None for r in rows]
     times = [summary.relative_time.get(r["candidate"]) if summary else None for r in rows]
@@ -86,9 +89,42 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     ]  # fmt: skip
     lines, left_out = grid(columns, width)
     why = f"; >>>> the pick: {LEADS if reading.pick.leads else TRAILS}" if reading.pick else ""
-    legend = [*LEGEND, f"*: on the Pareto front of mean, worst, cost, saved{why}", _meaning(pairs, numbers, True)]
+    legend = [*LEGEND, f"*: on the Pareto front of mean, {', '.join(TITLES.get(g.name, g.name) for g in goals)}{why}", _meaning(pairs, numbers, True)]
     legend += [f"left out at {width} columns: {', '.join(left_out)}"] if left_out else []
     return [*lines, "", *(line for text in legend for line in prose(text, width))]
+
+
+def _measured(reading: Reading, summary: Summary | None, rows: Sequence[Row], width: int | None) -> list[str]:
+    """The objectives that were asked for, a column each, or one a pair; and what they are."""
+    judging, numbers = reading.config.judging, _numbered(reading)
+    columns = [Column("formula", [r["candidate"] for r in rows], right=False, flexible=True)]
+    for name in judging.objectives:
+        if OBJECTIVES[name].of == "network":
+            by_pair = [pair_scores(r["objectives"], name) for r in rows]
+            columns += [Column(f"{name}{numbers[p]}", [_figure(found.get(p), name, p) for found in by_pair], 1) for p in judging.full.pairs if applies(name, p)]
+        elif OBJECTIVES[name].of == "formula":
+            columns.append(Column(name, [_figure(r["objectives"].get(name)) for r in rows], 1))
+        elif summary:
+            columns.append(Column(name, [_figure(summary.inference_time.get(r["candidate"])) for r in rows], 1))
+    lines, left_out = grid(columns, width)
+    legend = ["validation split, mean over seeds; in brackets the pair of the table above; -: not finite"]
+    legend += [f"{name}: {_described(name)}" for name in judging.objectives]
+    legend += [f"left out at {width} columns: {', '.join(left_out)}"] if left_out else []
+    return [*lines, "", *(line for text in legend for line in prose(text, width))]
+
+
+def _figure(value: float | None, name: str = "", pair: str = "") -> str:
+    """An objective with the digits that it deserves: a score's own, else three."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if not name or OBJECTIVES[name].direction else _number(value, pair)
+
+
+def _described(name: str) -> str:
+    objective = OBJECTIVES[name]
+    unit = objective.unit or ("" if objective.direction else "the score's unit")
+    better = {0: "as the score", -1: "less is better", +1: "more is better"}[objective.direction]
+    return f"{objective.what} [{', '.join(filter(None, (unit, better)))}]"
 
 
 def _nearest(found: Novelty | None) -> str:

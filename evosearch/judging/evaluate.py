@@ -31,13 +31,13 @@ from torch import nn
 from evosearch.compiler.module import cache_directory, compile_graph
 from evosearch.job import Job, Result
 from evosearch.judging import filters
-from evosearch.judging.objectives import direction, parse_pair
+from evosearch.judging.objectives import applies, direction, parse_pair
 from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import task
 from evosearch.judging.train import NonFinite, Trained, train
 from evosearch.language.candidate import parse_candidate
 from evosearch.language.graph import Graph
-from evosearch.meaning.facts import complexity
+from evosearch.meaning.facts import complexity, flops
 from evosearch.meaning.gaussian import moments
 from evosearch.plugin import PlugIn, install
 
@@ -46,12 +46,13 @@ ENTRY = "evosearch.judging.evaluate:worker"  # what executors load
 
 @dataclass(frozen=True)
 class Stage:
-    """Where and how long to train: pairs, steps, multipliers of the tuned rate, number of seeds."""
+    """Where and how long to train: pairs, steps, multipliers of the tuned rate, number of seeds; and what else to measure then."""
 
     pairs: tuple[str, ...]
     steps: int
     rates: tuple[float, ...]
     seeds: int = 1
+    objectives: tuple[str, ...] = ()
     optimizer: str = "adam"
 
 
@@ -86,7 +87,7 @@ class Plan:
         """Raises ValueError or KeyError for text that is not a plan."""
         data = json.loads(text)
         stages = {
-            name: Stage(**data[name] | {"pairs": tuple(data[name]["pairs"]), "rates": tuple(data[name]["rates"])})
+            name: Stage(**data[name] | {key: tuple(data[name][key]) for key in ("pairs", "rates", "objectives")})
             for name in ("quick", "quality", "full", "final")
             if data[name] is not None
         }
@@ -189,6 +190,8 @@ class _Run:
         if self.plan.initialization == "gain":
             self.gain = initial_gain(graph)
             self.objectives["gain"] = self.gain
+        if "flops" in self.plan.full.objectives:
+            self.objectives["flops"] = float(flops(graph))
 
     def all_stages(self) -> None:
         with self._timed("numeric"):
@@ -222,7 +225,7 @@ class _Run:
 
     def _quick(self, stage: Stage) -> None:
         """Raises _Rejected below the mean that the share to keep of the functions before reached."""
-        mean = fmean(self._standardized("quick", pair, self._scored("quick", pair, stage)) for pair in stage.pairs)
+        mean = fmean(self._standardized("quick", pair, self._trained("quick", pair, stage).validation) for pair in stage.pairs)
         if self.job.bar and mean < self.job.bar["keep"]:
             raise _Rejected("quick:mean", mean)
 
@@ -230,16 +233,18 @@ class _Run:
         """Whether the candidate is good enough for the full stage. Raises _Rejected below a pair's threshold."""
         bar, standardized = self.job.bar, []
         for pair in self.plan.quality.pairs:
-            score = self._scored("quality", pair, self.plan.quality)
+            trained = self._trained("quality", pair, self.plan.quality)
+            score = trained.validation
             if bar and direction(pair) * (score - bar[f"quality:{pair}"]) < 0:
                 raise _Rejected(f"quality:{pair}", score)
             standardized.append(self._standardized("quality", pair, score))
+            self._measure(trained, self.plan.quality, pair, 0, "quality_")
         return not bar or fmean(standardized) >= bar["promote"]
 
-    def _scored(self, name: str, pair: str, stage: Stage) -> float:
-        score = self._best(pair, stage, 0)[1].validation
-        self.scores[f"{name}:{pair}:0"] = score
-        return score
+    def _trained(self, name: str, pair: str, stage: Stage) -> Trained:
+        trained = self._best(pair, stage, 0)[1]
+        self.scores[f"{name}:{pair}:0"] = trained.validation
+        return trained
 
     def _standardized(self, name: str, pair: str, score: float) -> float:
         """In spreads of the baselines, as `search.scale` has it; 0 for a baseline, whose job has no bar."""
@@ -262,6 +267,7 @@ class _Run:
         self.rates[f"{name}:{pair}"] = best
         for k in range(stage.seeds):
             trained = first if k == 0 else self._train(pair, first_seed + k, best, stage)
+            self._measure(trained, stage, pair, first_seed + k if name == "final" else k)
             if name == "final":
                 self.scores[f"final:{pair}:{first_seed + k}"] = trained.test()
             else:
@@ -283,6 +289,12 @@ class _Run:
         if best is None:
             raise broken or ValueError(f"a stage needs at least one rate; {pair} has none")
         return best
+
+    def _measure(self, trained: Trained, stage: Stage, pair: str, seed: int, prefix: str = "") -> None:
+        """The stage's objectives as `noise:PAIR:SEED`, those that the pair has."""
+        names = [name for name in stage.objectives if applies(name, pair)]
+        if names:
+            self.objectives |= {f"{prefix}{name}:{pair}:{seed}": value for name, value in trained.measure(names).items()}
 
     def _train(self, pair: str, seed: int, rate: float, stage: Stage) -> Trained:
         return train(

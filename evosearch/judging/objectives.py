@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a task's score is: `direction` +1 where higher is better, -1 where lower is."""
+    """What a task's score is: `direction` +1 where higher is better, -1 where lower is.
+
+    `classes` are the variants whose targets are classes (`""` is the one that a pair without a variant means).
+    """
 
     name: str
     unit: str
     direction: int
     architectures: tuple[str, ...]
     variants: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 IMAGES = ("plain-cnn", "resnet", "mobilenet", "efficientnet", "convnext", "vit", "mlp")  # what takes an image `(N, C, H, W)`
 ROWS = ("mlp", "deep-mlp")  # what takes any input
+OWN = "own"  # the architecture of a pair whose task is a user's whole training loop
 
 TASKS: dict[str, Measure] = {
-    "textures": Measure("accuracy", "%", +1, ("plain-cnn", "resnet", "mobilenet", "mlp", "efficientnet", "convnext", "vit")),
+    "textures": Measure("accuracy", "%", +1, ("plain-cnn", "resnet", "mobilenet", "mlp", "efficientnet", "convnext", "vit"), classes=("",)),
     "photo": Measure("PSNR", "dB", +1, ("inr",), ("astronaut", "coffee", "chelsea")),
-    "charlm": Measure("cross-entropy", "nats", -1, ("transformer",)),
-    "digits": Measure("accuracy", "%", +1, ("mlp", "deep-mlp")),
-    "tabular": Measure("accuracy (diabetes: R2)", "%", +1, ROWS, ("cancer", "wine", "diabetes")),
+    "charlm": Measure("cross-entropy", "nats", -1, ("transformer",), classes=("",)),
+    "digits": Measure("accuracy", "%", +1, ("mlp", "deep-mlp"), classes=("",)),
+    "tabular": Measure("accuracy (diabetes: R2)", "%", +1, ROWS, ("cancer", "wine", "diabetes"), ("", "cancer", "wine")),
     "series": Measure("error", "spreads", -1, ("mlp",), ("coins", "horse")),
     "ood": Measure("error", "spreads", -1, ROWS, ("poly", "harmonic", "feynman")),
     "pinn": Measure("error of the wave function", "%", -1, ("mlp",), ("box", "harmonic")),
@@ -43,12 +50,90 @@ WIDTHS = {
     "efficientnet": 12, "convnext": 16,
 }  # fmt: skip
 
-OBJECTIVES: dict[str, tuple[str, int]] = {
-    "mean": ("baseline spreads", +1),
-    "worst": ("baseline spreads", +1),
-    "complexity": ("cost units", -1),
-    "saved_per_element": ("tensors", -1),
+
+@dataclass(frozen=True)
+class Objective:
+    """A measure of a candidate. Where unit and direction are empty and 0, they are those of the pair's task.
+
+    `of` says what it is computed from: the `scores` of trainings, the `formula`, the trained `network` of each pair, or the `clock`.
+    Those `asked` for under `judging.objectives` are measured only then, the others always. `classes` are alone where targets are classes.
+    """
+
+    unit: str
+    direction: int
+    of: Literal["scores", "formula", "network", "clock"]
+    what: str
+    source: str = ""
+    asked: bool = True
+    classes: bool = False
+
+
+# Measured on the validation split by judging.measured, where what is said here is done.
+OBJECTIVES: dict[str, Objective] = {
+    "score": Objective("", 0, "network", "of a pair, as it is trained", asked=False),
+    "mean": Objective("baseline spreads", +1, "scores", "mean standardized score over the pairs", asked=False),
+    "worst": Objective("baseline spreads", +1, "scores", "least standardized score over the pairs", asked=False),
+    "complexity": Objective("cost units", -1, "formula", "cost of the operators, and one for each learnable parameter", asked=False),
+    "saved_per_element": Objective("tensors", -1, "formula", "kept for backward by the plain form, an element of the input", asked=False),
+    "time": Objective("ReLU's", -1, "clock", "forward and backward of the layer", asked=False),
+    "inference_time": Objective("ReLU's", -1, "clock", "forward of the layer, without gradients"),
+    "flops": Objective("additions", -1, "formula", "forward of one element: an addition counts 1, exp 5, by the operators' costs"),
+    "noise": Objective("", 0, "network", "score with Gaussian noise of 0.1 of each slot output's deviation added to it", "arXiv 2212.10430"),
+    "quant8": Objective("", 0, "network", "score with slot outputs rounded to 8 bits over their range", "arXiv 1712.05877"),
+    "quant4": Objective("", 0, "network", "score with slot outputs rounded to 4 bits over their range", "arXiv 1712.05877"),
+    "pruned90": Objective("", 0, "network", "score without the least 90 % of the weights by magnitude, not retrained", "arXiv 2305.10964"),
+    "pruned99": Objective("", 0, "network", "score without the least 99 % of the weights by magnitude, not retrained", "arXiv 2305.10964"),
+    "kurtosis": Objective("", -1, "network", "of a slot's outputs, mean over slots; 3 for a Gaussian", "arXiv 2404.03605"),
+    "massive": Objective("", -1, "network", "largest slot output over the median of those that are not 0, by size; the worst slot", "arXiv 2402.17762"),
+    "sparsity": Objective("%", +1, "network", "slot outputs of at most 0.001 of their deviation in size, mean over slots", "arXiv 2210.06313"),
+    "calibration": Objective("%", -1, "network", "expected calibration error, 15 bins", "arXiv 1706.04599", classes=True),
+    "e_param": Objective("", +1, "network", "area under the ROC curve over log10 of the parameters", "arXiv 2601.10740", classes=True),
 }
+
+
+def check_objective(name: str, kinds: Iterable[str] = ("formula", "network", "clock")) -> str:
+    """The name, if it is of an objective of these kinds that is measured when asked for. Raises ValueError with the nearest name."""
+    names = tuple(n for n, o in OBJECTIVES.items() if o.asked and o.of in tuple(kinds))
+    if name in OBJECTIVES and not OBJECTIVES[name].asked:
+        raise ValueError(f"`{name}` is measured always; leave it out")
+    if name not in names:
+        raise ValueError(f"unknown objective `{name[:40]}`; {_nearest(name, names)}")
+    return name
+
+
+def check_goal(name: str, measured: Iterable[str]) -> str:
+    """The name, if a search may select by it. Raises ValueError for a time, for what is not known, and for what `measured` lacks."""
+    steering = tuple(n for n, o in OBJECTIVES.items() if o.of != "clock" and n not in ("score", "mean"))
+    if name in OBJECTIVES and OBJECTIVES[name].of == "clock":
+        raise ValueError(f"`{name}` cannot be a goal: a measured time would make the search depend on what else the machine does; take complexity or flops")
+    if name not in steering:
+        raise ValueError(
+            "the mean is always a goal; leave it out" if name in ("score", "mean") else f"unknown objective `{name[:40]}`; {_nearest(name, steering)}"
+        )
+    if OBJECTIVES[name].asked and name not in measured:
+        raise ValueError(f"the goal `{name}` is not measured; add it to judging.objectives")
+    return name
+
+
+def applies(name: str, pair: str) -> bool:
+    """Whether the objective is measured on the pair's networks: no user's loop gives its network away, and some need classes."""
+    named, objective = parse_pair(pair), OBJECTIVES[name]
+    return objective.of == "network" and named.architecture != OWN and (not objective.classes or named.variant in TASKS[named.task].classes)
+
+
+def check_applies(names: Iterable[str], pairs: Iterable[str]) -> None:
+    """Raises ValueError for an objective of networks that none of the pairs has."""
+    pairs = tuple(pairs)
+    for name in names:
+        if OBJECTIVES[name].of == "network" and not any(applies(name, pair) for pair in pairs):
+            needs = "a pair whose targets are classes" if OBJECTIVES[name].classes else "a pair whose network evosearch trains"
+            raise ValueError(f"the objective `{name}` needs {needs}; received {', '.join(pairs)[:120]}: leave it out")
+
+
+def objective_unit(name: str, pair: str) -> str:
+    """The unit of the objective on the pair; empty for a plain number."""
+    objective = OBJECTIVES[name]
+    return objective.unit if objective.direction else unit(pair)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Measured forward+backward time relative to ReLU, for the final table only: wall-clock time never selects."""
+"""Measured time relative to ReLU, of training and of inference, for the final table only: wall-clock time never selects."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -11,38 +11,54 @@ from torch import nn
 SHAPE = (16, 32, 14, 14)
 ROUNDS = 40
 
+Pass = Callable[[nn.Module, torch.Tensor], None]
+
 
 def relative_times(layers: Mapping[str, nn.Module]) -> dict[str, float]:
-    """The least time of each layer on `SHAPE` over the least of a ReLU that is timed in turn with it.
+    """The least time of each layer's forward and backward on `SHAPE` over the least of a ReLU that is timed in turn with it.
 
     Load only ever adds time, and one call is shorter than the turn that the system gives a process: of many calls some are
     undisturbed, and their time is the layer's own. ReLU takes turns with each layer because the clock of the machine drifts.
     """
+    return _all_relative(layers, _forward_backward)
+
+
+def inference_times(layers: Mapping[str, nn.Module]) -> dict[str, float]:
+    """The same of the forward alone, in evaluation mode and without gradients."""
+    return _all_relative({name: layer.eval() for name, layer in layers.items()}, _forward)
+
+
+def _all_relative(layers: Mapping[str, nn.Module], one_pass: Pass) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        return {name: round(_relative(layer, x), 2) for name, layer in layers.items()}
+        return {name: round(_relative(layer, x, one_pass), 2) for name, layer in layers.items()}
     finally:
         torch.set_num_threads(threads)
 
 
-def _relative(layer: nn.Module, x: torch.Tensor) -> float:
+def _relative(layer: nn.Module, x: torch.Tensor, one_pass: Pass) -> float:
     relu, least, reference = nn.ReLU(), float("inf"), float("inf")
     for _ in range(ROUNDS):
-        least = min(least, _seconds(layer, x))
-        reference = min(reference, _seconds(relu, x))
+        least = min(least, _seconds(layer, x, one_pass))
+        reference = min(reference, _seconds(relu, x, one_pass))
     return least / reference
 
 
-def _seconds(layer: nn.Module, x: torch.Tensor) -> float:
+def _seconds(layer: nn.Module, x: torch.Tensor, one_pass: Pass) -> float:
     """One call after an untimed one: the first after another layer pays for its memory."""
-    _forward_backward(layer, x)
+    one_pass(layer, x)
     start = time.perf_counter()
-    _forward_backward(layer, x)
+    one_pass(layer, x)
     return time.perf_counter() - start
 
 
 def _forward_backward(layer: nn.Module, x: torch.Tensor) -> None:
     layer(x).backward(x.detach())  # type: ignore[no-untyped-call]
     x.grad = None
+
+
+@torch.no_grad()
+def _forward(layer: nn.Module, x: torch.Tensor) -> None:
+    layer(x)

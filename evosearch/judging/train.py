@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from evosearch.compiler.module import differentiable_twice
 from evosearch.judging.architectures import MakeLayer, build
+from evosearch.judging.measured import Network, answers, measure, noting
 from evosearch.judging.objectives import parse_pair
 from evosearch.judging.state import Saved, SavedState
 from evosearch.judging.tasks import Split, Task, task
@@ -38,13 +39,21 @@ class NonFinite(ArithmeticError):
     """Training met a loss or a score that is not finite."""
 
 
+def _unknown_network(names: Sequence[str]) -> dict[str, float]:
+    raise ValueError(f"a training loop of its own does not give its network away; {', '.join(names)} cannot be measured on it")
+
+
 @dataclass(frozen=True)
 class Trained:
-    """A trained network's validation score in the task's unit; `test()` scores the test split, for whoever may look."""
+    """A trained network's validation score in the task's unit; `test()` scores the test split, for whoever may look.
+
+    `measure(names)` gives further objectives of the network on the validation split (see `measured`).
+    """
 
     validation: float
     test: Callable[[], float] = field(compare=False)
     curve: tuple[float, ...] = ()  # mean training loss of each eighth of the steps
+    measure: Callable[[Sequence[str]], dict[str, float]] = field(default=_unknown_network, compare=False)
 
 
 def train(
@@ -66,8 +75,9 @@ def train(
     if job.loop is not None:
         return _own_loop(job.name, job.loop, make_layer, seed, Budget(steps, rate, device))
     data = job.load(named.variant)
+    slots: list[nn.Module] = []
     with _seeded(seed):
-        model = build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
+        model = build(named.architecture, noting(make_layer, slots), named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
         _scale(model, gain)
         if job.objective is not None:
             differentiable_twice(model)
@@ -75,7 +85,8 @@ def train(
         fit = _Fit(model, job, OPTIMIZERS[optimizer](model, rate * job.rates[named.architecture]), steps, device, named.batch or job.batch_size)
         losses = fit.run(data.train, seed, Saved(state, name) if state else None)
     model.eval()
-    return Trained(_score(model, job, data.validation, device), partial(_score, model, job, data.test, device), _eighths(losses))
+    network = Network(model, slots, data.validation, job.score, device, seed)
+    return Trained(_score(model, job, data.validation, device), partial(_score, model, job, data.test, device), _eighths(losses), partial(measure, network))
 
 
 def _eighths(losses: list[float]) -> tuple[float, ...]:
@@ -149,7 +160,7 @@ def _loss(model: nn.Module, job: Task, inputs: Tensor, targets: Tensor) -> Tenso
 
 @torch.no_grad()
 def _score(model: nn.Module, job: Task, split: Split, device: str) -> float:
-    output = torch.cat([model(part.to(device)).cpu() for part in split[0].split(1024)])  # type: ignore[no-untyped-call]
+    output = answers(model, split[0], device)
     # accuracy and a clipped PSNR are finite even for a network that answers NaN or infinity
     return _finite(job.name, job.score(output, split[1]) if torch.isfinite(output).all() else math.nan)
 

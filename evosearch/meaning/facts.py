@@ -120,7 +120,16 @@ def describe(graph: Graph) -> Facts:
 
 def complexity(graph: Graph) -> int:
     """Sum of the integer operator costs over the distinct nodes, one for each learnable parameter. No unit; deterministic."""
-    total = len(parameters(graph))
+    return len(parameters(graph)) + _cost(graph)
+
+
+def flops(graph: Graph) -> int:
+    """What the forward costs an element, an addition being 1: the operator costs over its distinct nodes; a surrogate's gradient is not in it."""
+    return _cost(graph.args[0] if graph.op == "surrogate" else graph)
+
+
+def _cost(graph: Graph) -> int:
+    total = 0
     for node in walk(graph):
         if isinstance(node.value, Axes):
             total += STATISTIC_COST[node.op]

@@ -13,7 +13,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Outcome:
-    """A committed result as a proposer sees it; every objective is to be maximized, and finite."""
+    """A committed result as a proposer sees it; every objective is finite and to be maximized: a cost is negative."""
 
     index: int
     candidate: str

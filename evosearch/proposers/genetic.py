@@ -22,7 +22,6 @@ from evosearch.language.operators import OPERATORS
 from evosearch.proposers import Outcome, Proposal
 from evosearch.space import CONSTANTS, SearchSpace, apply, sample
 
-_OBJECTIVES = ("mean", "worst", "simplicity")
 _POPULATION = 24
 _FOUNDERS = 16  # random candidates before selection has anything to say
 _TRIES = 50
@@ -48,7 +47,9 @@ class Learnable(metaclass=_NamedType):
 
 
 class _Fitness(base.Fitness):  # type: ignore[misc]
-    weights = (1.0,) * len(_OBJECTIVES)
+    def __init__(self, values: tuple[float, ...]) -> None:
+        self.weights = (1.0,) * len(values)
+        super().__init__(values)
 
 
 @dataclass
@@ -61,23 +62,23 @@ class _Parent:
 
 
 class GeneticProposer:
-    """Parents by NSGA-II over the committed outcomes, children by typed crossover and five mutations."""
+    """Parents by NSGA-II over the mean and the `goals` of committed outcomes, children by typed crossover and five mutations."""
 
     name = "genetic"
 
-    def __init__(self, space: SearchSpace) -> None:
-        self.space = space
+    def __init__(self, space: SearchSpace, goals: tuple[str, ...] = ("worst", "complexity")) -> None:
+        self.space, self.objectives = space, ("mean", *goals)
         self.population: list[_Parent] = []
         self._primitives = _primitive_set(space)
 
     def tell(self, outcome: Outcome) -> None:
         """Takes an outcome into the population if it lies in the space and is measured; NSGA-II says who stays."""
-        if outcome.status != "ok" or any(name not in outcome.objectives for name in _OBJECTIVES):
+        if outcome.status != "ok" or any(name not in outcome.objectives for name in self.objectives):
             return
         graph = parse(outcome.candidate)
         if not self.space.contains(graph):
             return
-        fitness = _Fitness(tuple(outcome.objectives[name] for name in _OBJECTIVES))
+        fitness = _Fitness(tuple(outcome.objectives[name] for name in self.objectives))
         self.population.append(_Parent(outcome.candidate, graph.canonical_id, fitness))
         if len(self.population) > _POPULATION:
             self.population = tools.selNSGA2(self.population, _POPULATION, nd="log")

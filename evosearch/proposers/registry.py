@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from evosearch.proposers import Proposer
@@ -23,24 +24,31 @@ CONTROLS = {
 }
 
 
-def make_proposer(name: str, space: SearchSpace) -> Proposer:
-    """The proposer of that name. Raises ValueError with the nearest name."""
+def make_proposer(name: str, space: SearchSpace, goals: Sequence[str] | None = None) -> Proposer:
+    """The proposer of that name. Raises ValueError with the nearest name.
+
+    One that selects by several objectives takes the names of those beside the mean; without `goals` it has its own.
+    """
     if name not in PROPOSERS:
         close = difflib.get_close_matches(name, PROPOSERS, n=1)
         raise ValueError(f"unknown proposer `{name}`; there are {', '.join(PROPOSERS)}" + (f"; did you mean `{close[0]}`?" if close else ""))
-    return _load(PROPOSERS[name], space)
+    return _load(PROPOSERS[name], space, goals)
 
 
-def _load(place: str, space: SearchSpace) -> Proposer:
+def _load(place: str, space: SearchSpace, goals: Sequence[str] | None = None) -> Proposer:
     module, _, attribute = place.partition(":")
-    proposer: Proposer = getattr(importlib.import_module(module), attribute)(space)
+    kind = getattr(importlib.import_module(module), attribute)
+    chosen = {"goals": tuple(goals)} if goals is not None and "goals" in inspect.signature(kind).parameters else {}
+    proposer: Proposer = kind(space, **chosen)
     return proposer
 
 
-def make_portfolio(shares: Mapping[str, float], space: SearchSpace, controls: Mapping[str, float] = MappingProxyType({})) -> Proposer:
+def make_portfolio(
+    shares: Mapping[str, float], space: SearchSpace, controls: Mapping[str, float] = MappingProxyType({}), goals: Sequence[str] | None = None
+) -> Proposer:
     """Proposers that share the asks by fixed weights, and controls beside them, each a multiple of all proposers together."""
     from evosearch.proposers.portfolio import Control, Portfolio
 
     total = sum(shares.values())
-    members = [(make_proposer(name, space), share / total) for name, share in shares.items() if share > 0]
+    members = [(make_proposer(name, space, goals), share / total) for name, share in shares.items() if share > 0]
     return Portfolio([*members, *((Control(_load(CONTROLS[name], space)), share) for name, share in controls.items() if share > 0)])

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from evosearch.search.pareto import admitted, nondominated
-from evosearch.search.scale import Scale
+from evosearch.search.scale import GOALS, Goal, Scale, point
 
 Row = Mapping[str, Any]
 R = TypeVar("R", bound=Row)
@@ -39,20 +39,15 @@ def best_controls(rows: Sequence[R]) -> dict[str, R]:
     return best
 
 
-def objectives_point(row: Row) -> tuple[float | None, ...]:
-    """mean, worst, -complexity, -saved tensors: all to be maximized."""
-    o = row["objectives"]
-    return (o.get("mean"), o.get("worst"), _negative(o.get("complexity")), _negative(o.get("saved_per_element")))
+def objectives_point(row: Row, goals: Sequence[Goal] = GOALS) -> tuple[float | None, ...]:
+    """The mean and the goals (worst, -complexity, -saved tensors): all to be maximized."""
+    return tuple(point(row["objectives"], goals).values())
 
 
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -value
-
-
-def front(rows: Sequence[Row]) -> list[Row]:
+def front(rows: Sequence[Row], goals: Sequence[Goal] = GOALS) -> list[Row]:
     """The rows that reached the full stage and that no other row dominates."""
     full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full"]
-    return [full[i] for i in nondominated([objectives_point(r) for r in full])]
+    return [full[i] for i in nondominated([objectives_point(r, goals) for r in full])]
 
 
 def seed_noise(rows: Sequence[Row], scale: Scale) -> float:
@@ -69,17 +64,17 @@ def seed_noise(rows: Sequence[Row], scale: Scale) -> float:
     return math.sqrt(fmean(gaps) / 4 / max(pairs, 1)) if gaps else 0.0
 
 
-def pick(rows: Sequence[Row], scale: Scale) -> Pick | None:
+def pick(rows: Sequence[Row], scale: Scale, goals: Sequence[Goal] = GOALS) -> Pick | None:
     """Among the front's found members whose mean beats every baseline's, the best worst pair; within seed noise the simpler.
 
     Where no mean beats every baseline's, the best mean, marked as not leading. None when nothing found was fully trained.
     """
-    full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and admitted(objectives_point(r))]
+    full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and admitted(objectives_point(r, goals))]
     found = [r for r in full if is_found(r)]
     if not found:
         return None
     best_baseline = max((r["objectives"]["mean"] for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]), default=-math.inf)
-    leading = [r for r in front(full) if is_found(r) and r["objectives"]["mean"] > best_baseline]
+    leading = [r for r in front(full, goals) if is_found(r) and r["objectives"]["mean"] > best_baseline]
     name = "worst" if leading else "mean"
     noise = seed_noise(rows, scale)
     top = max(r["objectives"][name] for r in leading or found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
 from typing import Any
 
@@ -24,12 +24,34 @@ class Scale:
         return max(-CLIP, min(CLIP, value))
 
 
+@dataclass(frozen=True)
+class Goal:
+    """An objective that selection optimizes beside the mean, by its direction; 0 for a score in each pair's unit, which is standardized.
+
+    What is `trained` has a value a stage, else the formula decides it. `pairs` are those, by stage, on which networks are measured.
+    """
+
+    name: str
+    direction: int
+    trained: bool = True
+    pairs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+GOALS = (Goal("worst", +1), Goal("complexity", -1, trained=False), Goal("saved_per_element", -1, trained=False))
+
+
+def point(objectives: Mapping[str, float], goals: Sequence[Goal], stage: str = "") -> dict[str, float | None]:
+    """`mean` and the goals by name, all to be maximized; None for what is not there. `stage` is `quality_`, or nothing for the full one."""
+    found = {goal.name: objectives.get((stage if goal.trained else "") + goal.name) for goal in goals}
+    return {"mean": objectives.get(f"{stage}mean")} | {g.name: None if (v := found[g.name]) is None else (g.direction or 1) * v for g in goals}
+
+
 def pair_scores(scores: Mapping[str, float], stage: str) -> dict[str, float]:
     """The mean score over seeds of each pair of a stage."""
     found: dict[str, list[float]] = {}
     for key, value in scores.items():
         name, _, rest = key.partition(":")
-        if name == stage:
+        if name == stage and rest:  # an objective's mean over pairs has its bare name
             found.setdefault(rest.rpartition(":")[0], []).append(value)
     return {pair: fmean(values) for pair, values in found.items()}
 
@@ -59,8 +81,11 @@ def freeze(baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str
     return Scale(center, spread, quality)
 
 
-def standardize(row: Mapping[str, Any], scale: Scale, directions: Mapping[str, int]) -> dict[str, float]:
-    """The row's objectives: mean and worst standardized score of each stage that was finished; those of the full one have no prefix."""
+def standardize(row: Mapping[str, Any], scale: Scale, directions: Mapping[str, int], goals: Sequence[Goal] = ()) -> dict[str, float]:
+    """The row's objectives: mean and worst standardized score of each stage that was finished; those of the full one have no prefix.
+
+    And of `goals` that networks are measured for, the means over pairs.
+    """
     found: dict[str, float] = {}
     for stage, prefix in (("quick", "quick_"), ("quality", "quality_"), ("full", "")):
         scores = pair_scores(row["scores"], stage)
@@ -68,6 +93,11 @@ def standardize(row: Mapping[str, Any], scale: Scale, directions: Mapping[str, i
         if scores and set(scores) == wanted:
             values = [scale.standardized(stage, pair, score, directions[pair]) for pair, score in sorted(scores.items())]
             found[f"{prefix}mean"], found[f"{prefix}worst"] = fmean(values), min(values)
+        for goal in goals:
+            by_pair = pair_scores(row["objectives"], f"{prefix}{goal.name}")
+            if by_pair and set(by_pair) == set(goal.pairs.get(stage, ())):
+                same = [value if goal.direction else scale.standardized(stage, pair, value, directions[pair]) for pair, value in sorted(by_pair.items())]
+                found[f"{prefix}{goal.name}"] = fmean(same)
     return found
 
 

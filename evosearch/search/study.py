@@ -17,7 +17,7 @@ from evosearch.job import Job, Result
 from evosearch.language.candidate import parse_candidate
 from evosearch.proposers import Outcome, Proposal, Proposer
 from evosearch.search.pick import Pick, contestants, pick
-from evosearch.search.scale import CLIP, Scale, freeze, promote_bar, standardize
+from evosearch.search.scale import CLIP, GOALS, Goal, Scale, freeze, point, promote_bar, standardize
 from evosearch.search.store import Log, LogError, Row
 
 FINAL_SEED = 1000  # seeds that the search never used
@@ -53,6 +53,7 @@ class Settings:
     keep: float = 1.0  # of the quick test
     trivial: str = "identity"  # the baseline that gives what no layer gives
     usual: str = "relu"  # and what the usual one gives: the quality bar is half way between
+    goals: tuple[Goal, ...] = GOALS  # what selection optimizes beside the mean
 
 
 class Study:
@@ -257,13 +258,11 @@ class Study:
 
     def _tell_proposer(self, row: Row) -> None:
         assert self.scale is not None
-        objectives = standardize(row, self.scale, self.settings.directions)
+        objectives = standardize(row, self.scale, self.settings.directions, self.settings.goals)
         for stage, means in self._means.items():
             insort(means, objectives.get(f"{stage}_mean", -CLIP))
-        told = {}
-        if "quality_mean" in objectives and "saved_per_element" in row["objectives"]:
-            told = {"mean": objectives["quality_mean"], "worst": objectives["quality_worst"],
-                    "simplicity": -row["objectives"]["complexity"], "lean": -row["objectives"]["saved_per_element"]}  # fmt: skip
+        values = point({**row["objectives"], **objectives}, self.settings.goals, "quality_")
+        told = {name: value for name, value in values.items() if value is not None}
         self.proposer.tell(Outcome(row["index"], row["candidate"], row["proposer"], row["status"], told))
 
     # -- budget, pause, reading --------------------------------------------------------------------------------------
@@ -285,7 +284,7 @@ class Study:
     def _with_objectives(self, row: Row) -> Row:
         if self.scale is None or row["index"] is None or row["index"] >= FINAL_INDEX:
             return row
-        return {**row, "objectives": {**row["objectives"], **standardize(row, self.scale, self.settings.directions)}}
+        return {**row, "objectives": {**row["objectives"], **standardize(row, self.scale, self.settings.directions, self.settings.goals)}}
 
     def rows(self) -> list[Row]:
         """Every search row told so far, in index order, objectives filled in."""
@@ -293,7 +292,7 @@ class Study:
 
     def pick(self) -> Pick | None:
         """The recommended function of the rows told so far."""
-        return pick(self.rows(), self.scale) if self.scale else None
+        return pick(self.rows(), self.scale, self.settings.goals) if self.scale else None
 
     def final_rows(self) -> list[Row]:
         """The rows of the final check that belong to this length of search."""

@@ -88,6 +88,55 @@ def test_the_page_fits(width):
     assert any(line.startswith("*>>>>") for line in lines)
 
 
+ASKED = ["noise", "kurtosis", "calibration", "flops", "inference_time"]
+
+
+def measured():
+    """The run, with what was asked for: kurtosis is not finite for one function on one pair."""
+    run = reading()
+    judging = run.config.judging.model_copy(update={"objectives": ASKED})
+    for r in run.searched:
+        r["objectives"]["flops"] = 7.0
+        for pair, base in (("digits/mlp", 90.0), ("photo/inr", 20.0)):
+            r["objectives"] |= {f"noise:{pair}:{seed}": base + seed for seed in (0, 1)} | {f"kurtosis:{pair}:0": 3.14159}
+        r["objectives"] |= {"calibration:digits/mlp:0": 2.5}
+    del run.searched[-1]["objectives"]["kurtosis:photo/inr:0"]
+    return dataclasses.replace(run, config=run.config.model_copy(update={"judging": judging}))
+
+
+def test_what_was_asked_for_has_its_columns():
+    run = measured()
+    lines = page(run, summary_of(run, inference_time={FOUND: 5.5}), "", None)
+    at = next(i for i, line in enumerate(lines) if "noise[1]" in line)
+    assert lines[at].split() == ["formula", "noise[1]", "noise[2]", "kurtosis[1]", "kurtosis[2]", "calibration[1]", "flops", "inference_time"]
+    found = next(line for line in lines[at:] if line.startswith(FOUND))
+    assert found.removeprefix(FOUND).split() == ["90.5", "20.5", "3.14", "-", "2.5", "7", "5.5"]
+    text = "\n".join(lines)
+    assert "calibration: expected calibration error, 15 bins [%, less is better]" in text
+    assert "noise: score with Gaussian noise" in text
+    assert not any("noise[" in line for line in page(reading(), summary_of(run), "", None))
+
+
+def test_the_front_is_that_of_the_goals():
+    run = measured()
+    for r in run.searched:
+        r["objectives"]["noise"] = 2.0 if r["candidate"] == "x" else 1.0
+    goals = run.config.judging.model_copy(update={"goals": ["noise"]})
+    lines = page(dataclasses.replace(run, config=run.config.model_copy(update={"judging": goals})), None, "", None)
+    assert "*: on the Pareto front of mean, noise" in "\n".join(lines)
+    assert {line.split()[1] for line in lines if line.startswith("* ")} == {"x"}
+    assert [line.split()[1] for line in page(run, None, "", None) if line.startswith("* ")] == []
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_measured_columns_fit_or_are_said_to_be_left_out(width):
+    run = measured()
+    lines = page(run, summary_of(run, inference_time={FOUND: 5.5}), "", width)
+    assert max(map(len, lines)) <= width
+    text = " ".join(line.strip() for line in lines)
+    assert all(f"{title}[1]" in text for title in ("noise", "kurtosis", "calibration"))
+
+
 def test_an_unfinished_run_says_so():
     run = reading(finals=False)
     assert not run.finished

@@ -27,7 +27,7 @@ def proposals(name, count=60):
         proposal = proposer.ask(random.Random(k))
         texts.append(proposal.candidate)
         score = int(hashlib.sha256(proposal.candidate.encode()).hexdigest(), 16) % 1000 / 1000
-        proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": score, "worst": score - 0.1, "simplicity": -float(k % 7), "lean": -1.0}))
+        proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": score, "worst": score - 0.1, "complexity": -float(k % 7), "saved_per_element": -1.0}))
     return texts
 
 
@@ -56,9 +56,26 @@ def test_global_randomness_is_neither_used_nor_changed():
     assert random.getstate() == before
 
 
+def test_who_stays_is_said_by_the_goals():
+    def survivors(goals):
+        proposer = make_proposer("genetic", SPACE, goals)
+        for k in range(60):
+            text = str(sample(SPACE, random.Random(k)))
+            proposer.tell(Outcome(k, text, "random", "ok", {"mean": 0.0, "worst": -float(k), "complexity": 0.0, "noise": float(k)}))
+        return {p.candidate for p in proposer.population}
+
+    early, late = ([str(sample(SPACE, random.Random(k))) for k in ks] for ks in (range(5), range(55, 60)))
+    assert set(early) <= survivors(None)
+    assert set(late) <= survivors(["noise"])
+    assert not set(early) & survivors(["noise"])
+    proposer = make_proposer("genetic", SPACE, ["noise"])
+    proposer.tell(Outcome(0, "sin(x) + x", "random", "ok", {"mean": 9.0, "worst": 9.0, "complexity": 0.0}))
+    assert proposer.population == []  # it was not measured
+
+
 def test_a_failed_candidate_is_no_parent():
     proposer = make_proposer("genetic", SPACE)
-    proposer.tell(Outcome(0, "sin(x) + x", "random", "rejected", {"mean": 9.0, "worst": 9.0, "simplicity": 0.0}))
+    proposer.tell(Outcome(0, "sin(x) + x", "random", "rejected", {"mean": 9.0, "worst": 9.0, "complexity": 0.0}))
     assert proposer.population == []
 
 
@@ -76,7 +93,7 @@ def test_selection_draws_proposals_towards_a_planted_target(planted):
                 proposal = proposer.ask(random.Random(1000 * seed + k))
                 gap = float(np.abs(evaluate(parse(proposal.candidate), {"x": grid}) - target).mean())
                 gaps.append(gap if np.isfinite(gap) else 100.0)
-                proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": -gaps[-1], "worst": -gaps[-1], "simplicity": 0.0}))
+                proposer.tell(Outcome(k, proposal.candidate, name, "ok", {"mean": -gaps[-1], "worst": -gaps[-1], "complexity": 0.0}))
             found.append(np.median(gaps[150:]))
         return np.median(found)
 

@@ -9,7 +9,7 @@ import pytest
 
 from evosearch.search.pareto import nondominated
 from evosearch.search.pick import Pick, contestants, front, pick
-from evosearch.search.scale import Scale, freeze, promote_bar, standardize
+from evosearch.search.scale import GOALS, Goal, Scale, freeze, pair_scores, point, promote_bar, standardize
 from evosearch.search.verdict import compare
 
 NAN, INF = math.nan, math.inf
@@ -41,6 +41,25 @@ def test_a_front_holds_what_nothing_dominates_and_nothing_that_is_not_finite(see
 def test_only_rows_that_were_fully_trained_enter_the_front():
     rows = [row(0, "g", 2.0, 2.0, status="nonfinite"), row(1, "g", 2.0, 2.0, stage="quality"), row(2, "g", None, 1.0), row(3, "g", 0.0, 0.0)]
     assert [r["index"] for r in front(rows)] == [3]
+
+
+def test_goals_decide_what_dominates():
+    rows = [row(0, "g", 1.0, 1.0, 5, noise=0.0), row(1, "g", 0.9, 0.5, 1, noise=-1.0), row(2, "g", 0.8, 0.0, 9, noise=2.0), row(3, "g", 2.0, 2.0, 1)]
+    for r in rows:
+        noise = r.pop("noise", None)
+        r["objectives"] |= {} if noise is None else {"noise": noise}
+    assert [r["index"] for r in front(rows[:3])] == [0, 1]
+    noise = (Goal("noise", 0),)
+    assert [r["index"] for r in front(rows, noise)] == [0, 2]  # the last was not measured
+    assert [r["index"] for r in front(rows[:3], (Goal("complexity", -1, trained=False),))] == [0, 1]
+    assert pick([row(9, "baseline", 0.0, 0.0), *rows], SCALE, noise) == Pick(0, "f0", True)
+
+
+def test_a_point_is_of_one_stage():
+    objectives = {"mean": 1.0, "worst": 0.5, "quality_mean": 2.0, "quality_worst": 1.5, "complexity": 7.0, "kurtosis": 3.0}
+    goals = (*GOALS, Goal("kurtosis", -1))
+    assert point(objectives, goals) == {"mean": 1.0, "worst": 0.5, "complexity": -7.0, "saved_per_element": None, "kurtosis": -3.0}
+    assert point(objectives, goals, "quality_") == {"mean": 2.0, "worst": 1.5, "complexity": -7.0, "saved_per_element": None, "kurtosis": None}
 
 
 # -- the pick ----------------------------------------------------------------------------------------------------------
@@ -129,6 +148,20 @@ def test_a_mean_needs_every_pair_of_its_stage():
     directions = {"a": 1, "b": 1}
     assert standardize({"scores": {"full:a:0": 1.0}}, SCALE, directions) == {}
     assert standardize({"scores": {"full:a:0": 1.0, "full:b:0": -2.0}}, SCALE, directions) == {"mean": -0.5, "worst": -2.0}
+
+
+def test_goals_of_networks_are_means_over_their_pairs_and_scores_standardized_first():
+    scale = Scale({"full:a": 10.0, "full:b": 1.0, "quality:a": 10.0}, {"full:a": 5.0, "full:b": 0.5, "quality:a": 5.0}, {})
+    pairs = {"quality": ("a",), "full": ("a", "b")}
+    noise, kurtosis = Goal("noise", 0, pairs=pairs), Goal("kurtosis", -1, pairs=pairs)
+    objectives = {"noise:a:0": 15.0, "noise:a:1": 25.0, "noise:b:0": 2.0, "kurtosis:a:0": 3.0, "kurtosis:b:0": 5.0, "quality_noise:a:0": 0.0}
+    found = standardize({"scores": {}, "objectives": objectives}, scale, {"a": 1, "b": -1}, (noise, kurtosis))
+    assert found == {"noise": (2.0 - 2.0) / 2, "kurtosis": 4.0, "quality_noise": -2.0}
+    again = standardize({"scores": {}, "objectives": objectives | found}, scale, {"a": 1, "b": -1}, (noise, kurtosis))
+    assert again == found  # a closed segment has the means too
+    del objectives["noise:b:0"]
+    assert set(standardize({"scores": {}, "objectives": objectives}, scale, {"a": 1, "b": -1}, (noise, kurtosis))) == {"kurtosis", "quality_noise"}
+    assert pair_scores({"noise": 1.0, "noise:a:0": 2.0}, "noise") == {"a": 2.0}
 
 
 def test_the_promote_bar_is_what_the_best_share_reach():

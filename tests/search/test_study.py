@@ -13,6 +13,7 @@ from evosearch.meaning.screen import Screen
 from evosearch.proposers.registry import make_portfolio
 from evosearch.search import store
 from evosearch.search.pareto import nondominated
+from evosearch.search.scale import GOALS, Goal
 from evosearch.search.store import Log, LogError, read_journal, read_run
 from evosearch.search.study import FINAL_INDEX, Settings, Study
 from evosearch.space import SearchSpace
@@ -21,8 +22,8 @@ SPACE = SearchSpace(("add", "mul", "max", "min", "neg", "tanh", "sin", "cos", "s
 BASELINES = (("identity", "x"), ("relu", "relu(x)"), ("tanh", "tanh(x)"), ("sine", "sin(x)"))
 
 
-def settings(evaluations=40, seed=0, window=6):
-    return Settings(seed, window, evaluations, BASELINES, {"a": 1, "b": -1, "u": 1}, {"quality": ("a",), "quick": ("a",)}, ("u",), 0.3, 0.5)
+def settings(evaluations=40, seed=0, window=6, goals=GOALS):
+    return Settings(seed, window, evaluations, BASELINES, {"a": 1, "b": -1, "u": 1}, {"quality": ("a",), "quick": ("a",)}, ("u",), 0.3, 0.5, goals=goals)
 
 
 def answer(job):
@@ -38,17 +39,20 @@ def answer(job):
     if job.bar and quick < job.bar["keep"]:
         return Result(job.index, job.candidate, "rejected", "quick:mean", "quick", scores, objectives=objectives)
     scores["quality:a:0"] = number
+    objectives["quality_noise:a:0"] = number * 7 % 100
     if job.bar and number < job.bar["quality:a"]:
         return Result(job.index, job.candidate, "rejected", "quality:a", "quality", scores, objectives=objectives)
     mean = (number - job.bar["center:quality:a"]) / job.bar["spread:quality:a"] if job.bar else 9
     if job.bar and mean < job.bar["promote"]:
         return Result(job.index, job.candidate, "ok", None, "quality", scores, objectives=objectives)
+    objectives |= {f"noise:{pair}:{s}": number * 3 % 50 for pair in "ab" for s in range(2)}
     scores |= {f"full:{pair}:{s}": number + s / 10 for pair in "ab" for s in range(2)}
     return Result(job.index, job.candidate, "ok", None, "full", scores, objectives=objectives)
 
 
 def study_over(log, shares=None, **changes):
-    return Study(log, make_portfolio(shares or {"genetic": 0.5, "random": 0.2, "bayes": 0.3}, SPACE), Screen(8, 1), settings(**changes))
+    goals = [goal.name for goal in changes["goals"]] if "goals" in changes else None
+    return Study(log, make_portfolio(shares or {"genetic": 0.5, "random": 0.2, "bayes": 0.3}, SPACE, goals=goals), Screen(8, 1), settings(**changes))
 
 
 def drive(directory, *, slots=3, order=None, stop_after=None, **changes):
@@ -103,6 +107,36 @@ def test_a_finished_search_can_be_extended(tmp_path):
     drive(whole)
     searched = [r for r in table(tmp_path) if (r["index"] or 0) < FINAL_INDEX]
     assert searched == [r for r in table(whole) if (r["index"] or 0) < FINAL_INDEX]
+
+
+NOISE = (Goal("noise", 0, pairs={"quality": ("a",), "full": ("a", "b")}),)
+
+
+def test_goals_steer_the_search_and_survive_a_resume_from_closed_segments(tmp_path, reference, monkeypatch):
+    drive(tmp_path / "whole", goals=NOISE)
+    found = table(tmp_path / "whole")
+    assert [r["candidate"] for r in found] != [r["candidate"] for r in reference]
+    monkeypatch.setattr(store, "SEGMENT_ROWS", 7)
+    drive(tmp_path / "parts", goals=NOISE, stop_after=25)
+    drive(tmp_path / "parts", goals=NOISE, slots=5, order=3)
+    assert len(list((tmp_path / "parts" / "results").glob("*.parquet"))) > 3
+    assert table(tmp_path / "parts") == found
+
+
+def test_a_proposer_hears_the_goals_of_the_quality_test(tmp_path):
+    """Which every candidate has; those of the full one only the best have."""
+    with Log(tmp_path) as log:
+        study, told = study_over(log, goals=NOISE), []
+        study.proposer.tell = told.append
+        while study.wants_more():
+            study.tell([answer(job) for job in study.ask(1)])
+        heard = [outcome for outcome in told if outcome.status == "ok"]
+        assert any(study._results[outcome.index]["stage"] == "quality" for outcome in heard)
+        for outcome in heard:
+            row = study._results[outcome.index]
+            score, raw = row["scores"]["quality:a:0"], row["objectives"]["quality_noise:a:0"]
+            expected = {"mean": study.scale.standardized("quality", "a", score, 1), "noise": study.scale.standardized("quality", "a", raw, 1)}
+            assert outcome.objectives == expected
 
 
 def test_another_seed_is_another_search(tmp_path, reference):

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evosearch.judging.objectives import IMAGES, ROWS, Measure
+from evosearch.judging.objectives import IMAGES, OWN, ROWS, Measure
 from evosearch.judging.tasks import Data, Task, register
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class Budget:
 
 
 Loop = Callable[["MakeLayer", int, Budget], Mapping[str, Any]]
-OWN = "own"  # the architecture of a loop's pair
 
 
 def task(name: str, metric: str, unit: str = "", direction: int = +1, license: str = "the user's own") -> Callable[[Loop], Loop]:
@@ -86,7 +85,7 @@ def data(
         from evosearch.judging.tasks.supervised import RATES, loss, score
 
         base = {a: {**RATES, **(rates or {})}[a] for a in architectures}
-        measure = Measure("accuracy" if kind == "classes" else "R2", "%", +1, architectures, variants)
+        measure = Measure("accuracy" if kind == "classes" else "R2", "%", +1, architectures, variants, ("", *variants) if kind == "classes" else ())
         register(Task(name, license, checked, loss, score, batch_size, base, _first_line(load)), measure)
         return load
 
