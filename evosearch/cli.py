@@ -28,6 +28,7 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries 
 
 Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY.SUB=VALUE", help="Overrides anything in the YAML; may be repeated.")]
 Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="A Python file with operators or tasks of your own; may be repeated.")]
+Models = Annotated[Optional[list[str]], typer.Option("--model", metavar="MODULE:FUNCTION", help="A model of the run that may be imported; may be repeated.")]
 AcceptNew = Annotated[bool, typer.Option("--accept-new-environment", help="Resume although torch, the CPU, the device or the data changed.")]
 Workers = Annotated[Optional[int], typer.Option(help="Workers; 0, as without, is one a core.")]
 Executor = Annotated[str, typer.Option(help="serial, local or ray.")]
@@ -68,12 +69,12 @@ def run(
 
 
 @app.command()
-def resume(directory: Run, plugin: Plugins = None, accept_new_environment: AcceptNew = False) -> None:
+def resume(directory: Run, plugin: Plugins = None, model: Models = None, accept_new_environment: AcceptNew = False) -> None:
     """Go on with a run as it was configured."""
-    from evosearch.run import stored
+    from evosearch.run import trusted
 
     plugins = _plugins(plugin)
-    _search(stored(directory, plugins)[0], directory, accept_new_environment, plugins)
+    _search(trusted(directory, plugins, model or ()), directory, accept_new_environment, plugins)
 
 
 def _search(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn]) -> None:
@@ -98,7 +99,7 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
     banner = f"run {directory}: {functions} functions ({functions - baselines} to find + {baselines} baselines), executor {config.execution.executor}"
     progress = Progress(sys.stdout, _width() if sys.stdout.isatty() else None)
     with _acknowledged():
-        finished = running.run(config, directory, progress, lambda text: print(text, flush=True), plugins, lambda: _print([banner]))
+        finished = running.run(config, directory, progress, lambda text: print(text, flush=True), plugins, lambda: progress.begin(banner, config.judging.pairs))
     progress.end()
     reading = read(directory, config)
     if finished and not stored_summary(reading)[0]:
@@ -149,12 +150,13 @@ def _plugins(paths: Sequence[Path] | None) -> tuple[PlugIn, ...]:
         return ()
     from evosearch.judging.objectives import TASKS
     from evosearch.language.operators import OPERATORS
-    from evosearch.plugin import PluginError, load
+    from evosearch.plugin import PluginError, has_functions, load, loaded
 
     before = {*OPERATORS, *TASKS}
     plugins = load(paths)
-    if before == {*OPERATORS, *TASKS}:
-        raise PluginError(f"{paths[0]} adds nothing: a plug-in defines OPERATORS (a list of Operator), or tasks by @evosearch.task or @evosearch.data")
+    modules = [module for plugin in plugins if (module := loaded(plugin.stem)) is not None]
+    if before == {*OPERATORS, *TASKS} and not any(map(has_functions, modules)):
+        raise PluginError(f"{paths[0]} adds nothing: a plug-in defines OPERATORS (a list of Operator), tasks by @evosearch.task or @evosearch.data, or models")
     return plugins
 
 
@@ -327,11 +329,14 @@ def evaluate(
     import json
 
     plugins = _plugins(plugin)
+    from evosearch.delivery.progress import introduce
     from evosearch.evaluation import evaluate_formula, names_of, pairs_of, table_of
 
+    pairs = pairs_of(task.split(","), architecture)
     found = evaluate_formula(
-        formula, names_of(against or ["relu,gelu"]), pairs_of(task.split(","), architecture), seeds=seeds, steps=steps, executor=executor, workers=workers,
+        formula, names_of(against or ["relu,gelu"]), pairs, seeds=seeds, steps=steps, executor=executor, workers=workers,
         device=device, on_progress=_counted(), plugins=plugins, objectives=[name.strip() for name in objectives.split(",")] if objectives else (),
+        on_start=None if json_ else lambda: introduce(pairs),
     )  # fmt: skip
     _print([json.dumps(found.to_data(), indent=2)] if json_ else table_of(found))
     if found.why_nothing is not None:
@@ -347,15 +352,18 @@ def verify(
     workers: Workers = None,
     executor: Executor = "local",
     plugin: Plugins = None,
+    model: Models = None,
 ) -> None:
     """Check the best on fresh seeds, against all baselines."""
     plugins = _plugins(plugin)
-    from evosearch.run import stored
+    from evosearch.delivery.progress import introduce
+    from evosearch.run import trusted
     from evosearch.verification import table_of, verify
 
+    config = trusted(directory, plugins, model or ())
     found = verify(
-        directory, stored(directory, plugins)[0], top=top, seeds=seeds, executor=executor, workers=workers, plugins=plugins,
-        on_progress=_counted(), conditions=conditions,
+        directory, config, top=top, seeds=seeds, executor=executor, workers=workers, plugins=plugins, on_progress=_counted(),
+        conditions=conditions, on_start=lambda: introduce(config.judging.final.pairs),
     )  # fmt: skip
     _print([*table_of(found), f"written to {directory / 'verify.json'}"])
 

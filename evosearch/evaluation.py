@@ -14,6 +14,7 @@ from evosearch.judging.baselines import baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, parse_pair, unit
+from evosearch.judging.preflight import check_models
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import depends_on
 from evosearch.plugin import PlugIn
@@ -119,6 +120,7 @@ def evaluate_formula(
     text: str, against: Sequence[str], pairs: Sequence[str], *, seeds: int = 5, steps: int = 200, executor: str = "local",
     workers: int | None = None, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None,
     plugins: Sequence[PlugIn] = (), first_seed: int = 1000, objectives: Sequence[str] = (),
+    on_start: Callable[[], None] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Trains the formula and every one of `against` on each pair and compares them.
 
@@ -126,7 +128,7 @@ def evaluate_formula(
     test split is scored once a seed. The interval of a comparison is corrected for the number of contestants. `workers` 0 or None
     is one a core. `objectives` are measured on every trained network as well, on the validation split, where they apply to the pair.
     The claim is about these pairs, which the caller chose. Raises ValueError, before anything is trained, for what
-    cannot be; a training that fails is in `failed`.
+    cannot be; a training that fails is in `failed`. `on_start` is called once nothing is left that could refuse.
     """
     _check_numbers(seeds, steps, workers)
     _check_pairs(pairs)
@@ -141,6 +143,9 @@ def evaluate_formula(
     stage = Stage(tuple(pairs), steps, RATES, seeds, wanted)
     plan = Plan(stage, stage, stage, device, tuple(plugins))
     contestants = [formula, *names]
+    check_models(pairs)
+    if on_start:
+        on_start()
     jobs = [Job(i, c, first_seed, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]
     results = run_jobs(jobs, plan, executor, workers, on_progress)
     rows = [asdict(result) for result in results]

@@ -1,4 +1,4 @@
-"""A user's plug-in file: Python with `OPERATORS`, rows for the operator table, or with tasks. Probed before it is believed.
+"""A user's plug-in file: Python with `OPERATORS`, rows for the operator table, with tasks, or with models. Probed before it is believed.
 
 The file is the user's own code, given by name on the command line; its text travels to the workers with the plan. Nothing
 of it is kept in a run's folder but its name and digest: whoever resumes gives the file again.
@@ -17,6 +17,7 @@ from evosearch.language.operators import Operator, register
 from evosearch.source import import_file, keep
 
 MAX_BYTES = 1_000_000
+_MODULE = "evosearch_plugin_"  # a plug-in's module is not called as its file: `random.py` must not stand for the library's
 
 
 class PluginError(ValueError):
@@ -29,6 +30,11 @@ class PlugIn:
 
     name: str
     text: str
+
+    @property
+    def stem(self) -> str:
+        """The file's name without `.py`: the module that a pair names."""
+        return self.name.removesuffix(".py")
 
     @property
     def digest(self) -> str:
@@ -61,6 +67,16 @@ def install(plugins: Iterable[PlugIn], folder: Path) -> None:
         path = folder / plugin.digest[:32] / plugin.name
         keep(path, plugin.text)
         register(_rows(_run(path, Path(plugin.name))))
+
+
+def loaded(name: str) -> ModuleType | None:
+    """The module of the plug-in NAME.py, if it was loaded here."""
+    return sys.modules.get(_MODULE + name)
+
+
+def has_functions(module: ModuleType) -> bool:
+    """Whether the module defines a function or a class, which a pair may name as its model."""
+    return any(callable(value) and getattr(value, "__module__", None) == module.__name__ for value in vars(module).values())
 
 
 def check_given(recorded: Mapping[str, str], plugins: Sequence[PlugIn], where: Path) -> None:
@@ -98,7 +114,7 @@ def _read(path: Path) -> PlugIn:
 
 def _run(path: Path, shown: Path) -> ModuleType:
     try:
-        return import_file(path, f"evosearch_plugin_{path.stem}")
+        return import_file(path, _MODULE + path.stem)
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
         raise PluginError(f"{shown} does not run: {type(error).__name__}: {error}") from error
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from evosearch.evaluation import run_jobs
 from evosearch.job import Job
 from evosearch.judging.evaluate import Plan
-from evosearch.judging.objectives import direction, widened
+from evosearch.judging.objectives import OWN, direction, parse_pair, widened
 from evosearch.search.verdict import compare
 
 CONDITIONS = (("adam", 1), ("sgd", 1), ("adam", 2), ("adam", 4))  # optimizer, width over the pair's
@@ -38,12 +38,18 @@ def rerank(
     candidates: Sequence[str], rivals: Mapping[str, str], plan: Plan, seeds: int, executor: str, workers: int | None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Gain], dict[str, str]]:  # fmt: skip
-    """Every candidate against every rival (text to name) under each condition, on the plan's final pairs; and who failed where, with the reason."""
+    """Every candidate against every rival (text to name) under each condition, on the plan's final pairs; and who failed where, with the reason.
+
+    A training loop of the user's own has its own optimizer, and a model without a width is not widened: they are left out there.
+    """
     found: list[Gain] = []
     failed: dict[str, str] = {}
     texts = list(dict.fromkeys([*candidates, *rivals]))
     for optimizer, width in CONDITIONS:
-        pairs = tuple(widened(pair, width) for pair in plan.final.pairs)
+        own = () if optimizer == "adam" else [pair for pair in plan.final.pairs if parse_pair(pair).architecture == OWN]  # has its own optimizer
+        pairs = tuple(wide for pair in plan.final.pairs if pair not in own and (wide := widened(pair, width)) is not None)
+        if not pairs:
+            continue
         rates = SGD_RATES if optimizer == "sgd" else plan.final.rates
         there = replace(plan, final=replace(plan.final, pairs=pairs, rates=rates, seeds=seeds, optimizer=optimizer))
         jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in pairs for t in texts)]

@@ -25,7 +25,8 @@ from evosearch.judging.baselines import QUALITY_BAR, baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.filters import Limits
-from evosearch.judging.objectives import direction
+from evosearch.judging.objectives import check_models_given, direction
+from evosearch.judging.preflight import check_models
 from evosearch.meaning.require import Requirements
 from evosearch.meaning.screen import Screen
 from evosearch.plugin import PlugIn, check_given
@@ -96,14 +97,15 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     space = space_of(config)
     sample(space, random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
+    check_models(config.judging.pairs, space.slot, per_channel=space.channel_parameters > 0)
     if not os.path.exists(directory / "run.yaml"):
         return _begin(directory, config, plugins)
     before, recorded = stored(directory, plugins)
     _refuse_changes(directory, before, config)
     now = environment(config, plugins)
-    changed = [key for key in ("torch", "device", "cpu", "data") if recorded.get(key) != now[key]]
+    changed = [key for key in ("torch", "device", "cpu", "data", "models") if recorded.get(key) != now.get(key)]
     if changed and not accept_new_environment:
-        shown = "; ".join(f"{key}: {recorded.get(key)} -> {now[key]}" for key in changed)
+        shown = "; ".join(f"{key}: {recorded.get(key)} -> {now.get(key)}" for key in changed)
         raise ConfigError(f"{directory} was made in another environment ({shown}); scores would not compare. --accept-new-environment goes on all the same")
     return config
 
@@ -166,6 +168,13 @@ def stored(directory: Path, plugins: Sequence[PlugIn] = ()) -> tuple[Config, dic
     return config, recorded
 
 
+def trusted(directory: Path, plugins: Sequence[PlugIn] = (), models: Sequence[str] = ()) -> Config:
+    """`stored`, to be trained: raises ValueError unless the models that it would import are `models` or of `plugins`, as their user said."""
+    config = stored(directory, plugins)[0]
+    check_models_given(config.judging.pairs, models, [plugin.stem for plugin in plugins], directory)
+    return config
+
+
 def _mark(config: Config) -> dict[str, Any]:
     """The journal's record of what the run was begun with: run.yaml alone could be changed without a trace."""
     return {"type": "config", "sha256": _digest(Config.model_validate(config.model_dump()))}
@@ -211,13 +220,15 @@ def _short(value: object) -> str:
 
 def environment(config: Config, plugins: Sequence[PlugIn] = ()) -> dict[str, Any]:
     """Versions, hardware, device and a hash of the tasks' data: what a score depends on besides the configuration."""
-    from evosearch.judging.fingerprint import data_hash
+    from evosearch.judging.fingerprint import data_hash, model_hashes
 
+    pairs = sorted(config.judging.pairs)
+    models = model_hashes(pairs)
     return {
         "evosearch": __version__, "python": platform.python_version(), **{name: version(name) for name in _PACKAGES},
         "platform": platform.platform(), "machine": platform.machine(), "cpu": cpu_capability(), "cores": os.cpu_count(),
-        "threads": 1, "device": config.execution.device, "data": data_hash(config.judging.pairs),
-        "plugins": {plugin.name: plugin.digest for plugin in plugins}, "command": " ".join(sys.argv)[:500],
+        "threads": 1, "device": config.execution.device, "data": data_hash(pairs),
+        **({"models": models} if models else {}), "plugins": {plugin.name: plugin.digest for plugin in plugins}, "command": " ".join(sys.argv)[:500],
     }  # fmt: skip
 
 

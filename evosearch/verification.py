@@ -59,12 +59,13 @@ class Verification:
 def verify(
     directory: Path, config: Config, *, top: int = 1, seeds: int = 8, executor: str = "local", workers: int | None = None,
     plugins: Sequence[PlugIn] = (), on_progress: Callable[[int, int], None] | None = None, conditions: bool = False,
+    on_start: Callable[[], None] | None = None,
 ) -> Verification:  # fmt: skip
     """Trains the run's `top` functions and all contestants on its final pairs with `seeds` fresh seeds; writes verify.json.
 
     With `conditions` also under a second optimizer and on wider networks (`rerank`), against the strongest baselines, the usual
     one and the controls.
-    Raises ValueError for a run in which nothing found was fully trained.
+    `on_start` is called once nothing is left that could refuse. Raises ValueError for a run in which nothing found was fully trained.
     """
     if top < 1 or seeds < 3:
         raise ValueError(f"verify takes at least 1 function (--top) and 3 seeds (--seeds); received {top} and {seeds}")
@@ -74,6 +75,8 @@ def verify(
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
+    if on_start:
+        on_start()
     plan = _plan(config, seeds, plugins, directory)
     results = run_jobs(jobs, plan, executor, workers, on_progress)
     rows = [asdict(result) for result in results]

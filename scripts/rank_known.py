@@ -1,6 +1,9 @@
-"""Do training-free scores rank activation functions? Spearman of every score against the measured one, on three tasks.
+"""Do training-free scores rank activation functions, one by one or combined? Spearman against the measured score, on three tasks.
 
-    python scripts/rank_known.py [--workers 2]          # about 3 minutes on two cores; prints the table of docs/rank_known.md
+    python scripts/rank_known.py [--workers 2]          # about 3 minutes on two cores; prints the first table of docs/rank_known.md
+    python scripts/rank_known.py combine                # the second: weights fitted on two tasks, asked about the third
+
+With `--measurements FILE` what was measured is kept in FILE, and read from it where it is there.
 
 Twenty known functions. Measured: validation score after 200 steps at three learning rates, the best rate on the first seed, mean
 of three seeds. Scores: mean of three seeds at initialization, one batch of 64. The interval is the 2.5 to 97.5 % range over
@@ -12,11 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -28,6 +31,7 @@ from evosearch.judging import proxies
 from evosearch.judging.objectives import direction
 from evosearch.judging.train import NonFinite, train
 from evosearch.language.library import known
+from evosearch.search.combine import TRIALS, Ranked, combine, fit_weights, spearman
 
 PAIRS = ("textures/plain-cnn", "photo/inr", "digits/deep-mlp")
 FUNCTIONS = (
@@ -71,22 +75,80 @@ def rank(rows: list[dict[str, float]], score: str) -> tuple[float, float, float,
     return float(spearmanr(both[:, 0], both[:, 1]).statistic), float(low), float(high), len(both)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=2)
-    workers = parser.parse_args().workers
+def measure_all(workers: int) -> dict[str, dict[str, dict[str, float]]]:
+    """`measure` of every function, by pair and name."""
     work = list(product(PAIRS, FUNCTIONS))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         found = dict(zip(work, pool.map(measure, *zip(*work, strict=True)), strict=True))
+    return {pair: {name: found[pair, name] for name in FUNCTIONS} for pair in PAIRS}
+
+
+def alone(found: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Prints Spearman's rho of every score on every task."""
     print(f"| score | {' | '.join(PAIRS)} |\n|---|{'---|' * len(PAIRS)}")
     for score in proxies.NAMES:
         cells = []
         for pair in PAIRS:
-            rho, low, high, count = rank([found[pair, name] for name in FUNCTIONS], score)
+            rho, low, high, count = rank([found[pair][name] for name in FUNCTIONS], score)
             sure = "**" if low > 0 or high < 0 else ""
             cells.append(f"{sure}{rho:+.2f}{sure} [{low:+.2f}, {high:+.2f}]{'' if count == len(FUNCTIONS) else f' ({count})'}")
         print(f"| `{score}` | {' | '.join(cells)} |")
-    print("\nmeasured: " + json.dumps({pair: {n: round(found[pair, n]["measured"], 3) for n in FUNCTIONS} for pair in PAIRS}), file=sys.stderr)
+
+
+def ranked(rows: dict[str, dict[str, float]]) -> Ranked:
+    """One task's functions as `fit_weights` takes them."""
+    return Ranked({s: [rows[name][s] for name in FUNCTIONS] for s in proxies.NAMES}, [rows[name]["measured"] for name in FUNCTIONS])
+
+
+def leave_out(pair: str, tasks: dict[str, Ranked], trials: int) -> tuple[dict[str, float], str]:
+    """The weights fitted on the other tasks, and the row of the table: the combination and the best single score, both on this task."""
+    torch.set_num_threads(1)
+    others, asked = [task for name, task in tasks.items() if name != pair], tasks[pair]
+    weights = fit_weights(others, 0, trials)
+    means = {s: fmean(spearman(task.scores[s], task.measured) for task in others) for s in proxies.NAMES}
+    best = max(means, key=lambda s: abs(means[s]))
+    one = {best: math.copysign(1.0, means[best])}
+    fitted = [fmean(spearman(combine(t.scores, w), t.measured) for t in others) for w in (weights, one)]
+    values, measured = [combine(asked.scores, w) for w in (weights, one)], np.array(asked.measured)
+    generator, draws = np.random.default_rng(0), []
+    for _ in range(2000):
+        part = generator.integers(len(measured), size=len(measured))
+        first, second = (spearman(v[part], measured[part]) for v in values)
+        draws.append((first, second, first - second))
+    rho = [spearman(v, measured) for v in values]
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    cells = [f"{value:+.2f} [{a:+.2f}, {b:+.2f}]" for value, a, b in zip((*rho, rho[0] - rho[1]), low, high, strict=True)]
+    sign = "+" if one[best] > 0 else "-"
+    return weights, f"| {pair} | {fitted[0]:+.2f} | {cells[0]} | {sign}`{best}` | {fitted[1]:+.2f} | {cells[1]} | {cells[2]} |"
+
+
+def combined(found: dict[str, dict[str, dict[str, float]]], workers: int, trials: int) -> None:
+    """Prints, for each task, what weights that were fitted on the other two are worth there."""
+    tasks = {pair: ranked(found[pair]) for pair in PAIRS}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        rows = list(pool.map(partial(leave_out, tasks=tasks, trials=trials), PAIRS))
+    print(f"{trials} weights tried for each row\n\n| asked about | combined, fitted | combined, asked | best single | fitted | asked | difference, asked |")
+    print("|---|---|---|---|---|---|---|\n" + "\n".join(row for _, row in rows) + "\n")
+    print(f"| score | {' | '.join(f'without {pair}' for pair in PAIRS)} |\n|---|{'---|' * len(rows)}")
+    for score in proxies.NAMES:
+        print(f"| `{score}` | {' | '.join(f'{weights[score]:+.2f}' for weights, _ in rows)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("alone", "combine"), default="alone")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--measurements", type=Path)
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    options = parser.parse_args()
+    kept = options.measurements
+    found = json.loads(kept.read_text()) if kept and kept.exists() else measure_all(options.workers)
+    if kept and not kept.exists():
+        kept.write_text(json.dumps(found))
+    if options.what == "combine":
+        combined(found, options.workers, options.trials)
+    else:
+        alone(found)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def table(directory):
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "first"
     output = evosearch(*TINY, "--out", directory, "--workers", 2)
-    return directory, output.stdout
+    return directory, output.stdout, output.stderr
 
 
 def test_help_is_instant():
@@ -68,7 +68,7 @@ def test_help_is_instant():
 
 
 def test_a_run_leaves_a_table_a_verdict_and_readable_files(finished):
-    directory, output = finished
+    directory, output, _ = finished
     assert ">>>>" in output
     assert "baseline" in output
     assert "photo/inr PSNR [dB]" in output
@@ -252,6 +252,21 @@ def test_evaluate_refuses_before_it_trains_and_fails_where_nothing_was_measured(
     assert done.returncode == 2
     assert "every training of `exp(exp(x))` failed: " in done.stderr
     assert json.loads(done.stdout)["measured"][0]["name"] == "relu"
+    assert "license" not in done.stderr
+
+
+def test_what_is_trained_on_and_its_license_are_said_once_before(finished, tmp_path):
+    digits = "task digits: 8x8 handwritten digits (scikit-learn); license: UCI optical digits, by way of scikit-learn: CC BY 4.0"
+    photo = "task photo: colors of a photograph (scikit-image) from coordinates; license: "
+    photo += "scikit-image astronaut (NASA, public domain), coffee and chelsea (CC0)"
+    pairs = "digits/mlp.16,photo/inr.16,digits/deep-mlp.8"
+    done = evosearch("evaluate", "sin(x)", "--task", pairs, "--against", "relu", "--seeds", 2, "--steps", 2, "--executor", "serial")
+    assert done.stderr.splitlines() == [digits, photo]
+    assert "license" not in done.stdout
+    assert finished[2].splitlines() == [digits, photo]
+    shutil.copytree(finished[0], tmp_path / "run")
+    again = evosearch("verify", tmp_path / "run", "--seeds", 3, "--workers", 2)
+    assert again.stderr.splitlines() == [digits, photo]
 
 
 def test_explain_tasks_operators_library():

@@ -162,4 +162,4 @@ def test_a_task_that_fails_is_named_with_the_users_line(tmp_path):
     command = [sys.executable, "-m", "evosearch.cli", "evaluate", "sin(x)", "--task", "bad/own", "--plugin", "bad.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "evosearch: the task `bad` failed in bad.py:4: RuntimeError: boom\n"
+    assert done.stderr == "task bad: the user's own; license: the user's own\nevosearch: the task `bad` failed in bad.py:4: RuntimeError: boom\n"

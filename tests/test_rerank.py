@@ -8,7 +8,7 @@ from torch import nn
 
 from evosearch.judging import train as training
 from evosearch.judging.evaluate import Plan, Stage
-from evosearch.judging.objectives import TASKS, parse_pair, widened
+from evosearch.judging.objectives import TASKS, WIDTHS, parse_pair, widened
 from evosearch.rerank import CONDITIONS, Gain, rerank, table_of, trend
 
 
@@ -41,7 +41,8 @@ def test_the_table_of_widths_is_that_of_the_networks(pair):
             training.OPTIMIZERS["sgd"] = before
         return found[0]
 
-    assert parameters(widened(pair, 1)) == parameters(pair) < parameters(widened(pair, 2))
+    task, _, architecture = pair.partition("/")
+    assert parameters(f"{task}/{architecture}.{WIDTHS[architecture]}") == parameters(pair) < parameters(widened(pair, 2))
 
 
 def gain(width, low, high):

@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
+
+from evosearch.source import import_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +33,25 @@ def test_the_miniature_runs_the_idea_end_to_end_and_resumes(tmp_path):
 @pytest.mark.parametrize("script", [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"], ids=lambda p: p.name)
 def test_shell_scripts_parse(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_weights_are_fitted_without_the_task_that_they_are_asked_about():
+    """`entropy` is what was measured, on two tasks; on the third it is upside down, which must not be known when it is chosen."""
+    script = import_file(ROOT / "scripts" / "rank_known.py", "rank_known_script")
+    generator = np.random.default_rng(0)
+
+    def task(sign):
+        rows = {name: dict(zip(script.proxies.NAMES, generator.standard_normal(9), strict=True)) for name in script.FUNCTIONS}
+        return script.ranked({name: row | {"measured": sign * row["entropy"]} for name, row in rows.items()})
+
+    tasks = {pair: task(+1) for pair in script.PAIRS}
+    asked = script.PAIRS[1]
+    weights, row = script.leave_out(asked, tasks, trials=11)
+    assert "+`entropy` | +1.00 | +1.00 [+1.00, +1.00]" in row
+    tasks[asked] = script.Ranked(tasks[asked].scores, [-m for m in tasks[asked].measured])
+    again, row = script.leave_out(asked, tasks, trials=11)
+    assert again == weights
+    assert "+`entropy` | +1.00 | -1.00 [-1.00, -1.00]" in row
 
 
 def test_quickstart_that_was_interrupted_is_not_done(tmp_path):

@@ -27,7 +27,8 @@ def tasks(width: int | None) -> list[str]:
         Column("architectures", [", ".join(m.architectures) for _, m in rows], right=False, flexible=True),
         Column("variants", [", ".join(m.variants) or "-" for _, m in rows], drop=4, right=False),
     ]
-    note = "A pair for the YAML reads task[.variant]/architecture[.width], e.g. textures/resnet, photo.coffee/inr.48."
+    note = "A pair for the YAML reads task[.variant]/architecture[.width], e.g. textures/resnet, photo.coffee/inr.48; "
+    note += "an architecture may be a model of your own, module:function."
     return [*_table(columns, width), *prose(note, width), "", *objectives(width)]
 
 

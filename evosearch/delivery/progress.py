@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from evosearch.search.pick import is_found
+
+
+def introduce(pairs: Sequence[str]) -> None:
+    """Says on standard error, before anything is trained, what each task is and its license, and at which rate a model of the user's starts."""
+    from evosearch.judging.preflight import introduction
+
+    print("\n".join(introduction(pairs)), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -16,6 +25,11 @@ class Progress:
         now = time.monotonic()
         self._printed = now if width is None else 0.0
         self._paced: tuple[float, int] | None = None  # when the search proper began here, and how many were told by then
+
+    def begin(self, banner: str, pairs: Sequence[str]) -> None:
+        """The run's first lines."""
+        print(banner, file=self.stream, flush=True)
+        introduce(pairs)
 
     def __call__(self, study: Any, executor: Any) -> None:
         now = time.monotonic()

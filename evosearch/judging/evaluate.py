@@ -31,6 +31,7 @@ from torch import nn
 from evosearch.compiler.module import cache_directory, compile_graph
 from evosearch.job import Job, Result
 from evosearch.judging import filters
+from evosearch.judging.architectures import factory
 from evosearch.judging.objectives import applies, direction, parse_pair
 from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import task
@@ -126,6 +127,8 @@ def worker(plan_text: str) -> Callable[[str], str]:
 def _prepare(pair: str, plan: Plan, first: bool) -> None:
     """Loads a pair's data, and trains one step on the `first`. Raises ValueError that names the task and the user's line."""
     named = parse_pair(pair)
+    if named.is_own_model:
+        factory.find(named.architecture)  # here, so that no job has to import it
     try:
         task(named.task).load(named.variant)
         if first:

@@ -1,11 +1,12 @@
-"""A hash of the data that a search's scores depend on."""
+"""Hashes of what a search's scores depend on besides its configuration: the data, and models of the user's."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
 
-from evosearch.judging.objectives import parse_pair
+from evosearch.judging.architectures import factory
+from evosearch.judging.objectives import own_models, parse_pair
 from evosearch.judging.tasks import task
 
 
@@ -17,3 +18,8 @@ def data_hash(pairs: Iterable[str]) -> str:
         for tensor in (*data.train, *data.validation, *data.test):
             digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def model_hashes(pairs: Iterable[str]) -> dict[str, str]:
+    """By `module:function`, sha256 of the file of every model of the user's that the pairs name, first 16 hex digits."""
+    return {name: hashlib.sha256(factory.source(name)).hexdigest()[:16] for name in own_models(pairs)}

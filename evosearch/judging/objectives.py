@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 
@@ -138,7 +139,10 @@ def objective_unit(name: str, pair: str) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """A task (of a variant) on an architecture (of a width and depth) by batches: `task[.variant]/architecture[.WIDTH[xDEPTH]][@BATCH]`."""
+    """A task (of a variant) on an architecture (of a width and depth) by batches: `task[.variant]/architecture[.WIDTH[xDEPTH]][@BATCH]`.
+
+    The architecture is a name of the task's, or `module:function`, a model of the user's (architectures.factory).
+    """
 
     task: str
     variant: str
@@ -147,19 +151,28 @@ class Pair:
     depth: int | None = None
     batch: int | None = None
 
+    @property
+    def is_own_model(self) -> bool:
+        """Whether the architecture is a function of the user's."""
+        return ":" in self.architecture
+
 
 def parse_pair(text: str) -> Pair:
-    """The pair that the text names. Raises ValueError with the nearest name."""
+    """The pair that the text names; a `module:function` is checked for its form and not imported. Raises ValueError with the nearest name."""
     task_part, slash, architecture_part = text.partition("/")
     task, _, variant = task_part.partition(".")
     architecture_part, at, batch = architecture_part.partition("@")
-    architecture, _, size = architecture_part.partition(".")
+    module, colon, name = architecture_part.rpartition(":")
+    name, _, size = name.partition(".")
+    architecture = module + colon + name
     if not slash:
         raise ValueError(f"a pair reads task/architecture, e.g. textures/plain-cnn; received `{text[:60]}`")
     measure = TASKS.get(task)
     if measure is None:
         raise ValueError(f"unknown task `{task[:40]}`; {_nearest(task, tuple(TASKS))}")
-    if architecture not in measure.architectures:
+    if colon:
+        _check_own_model(task, architecture)
+    elif architecture not in measure.architectures:
         raise ValueError(f"unknown architecture `{architecture[:40]}` for {task}; {_nearest(architecture, measure.architectures)}")
     if variant and variant not in measure.variants:
         raise ValueError(f"unknown variant `{variant[:40]}` of {task}; {_nearest(variant, measure.variants or ('none',))}")
@@ -168,12 +181,43 @@ def parse_pair(text: str) -> Pair:
     return Pair(task, variant, architecture, *_sizes(size, text), int(batch) if at else None)
 
 
-def widened(text: str, factor: int) -> str:
-    """The pair with an architecture so many times as wide."""
+def widened(text: str, factor: int) -> str | None:
+    """The pair with an architecture so many times as wide; None for a user's own without a width."""
     pair = parse_pair(text)
+    if factor == 1:
+        return text
+    if pair.width is None and pair.architecture not in WIDTHS:
+        return None
     task = f"{pair.task}.{pair.variant}" if pair.variant else pair.task
     size = f"{(pair.width or WIDTHS[pair.architecture]) * factor}" + (f"x{pair.depth}" if pair.depth else "")
     return f"{task}/{pair.architecture}.{size}" + (f"@{pair.batch}" if pair.batch else "")
+
+
+def _check_own_model(task: str, architecture: str) -> None:
+    module, _, function = architecture.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise ValueError(f"a model of your own reads module:function, e.g. textures/my_models:net; received `{architecture[:60]}`")
+    if TASKS[task].architectures == (OWN,):
+        raise ValueError(f"{task} is a training loop, which has its own model; its pair is {task}/{OWN}; received `{architecture[:60]}`")
+
+
+def own_models(pairs: Iterable[str]) -> tuple[str, ...]:
+    """Every `module:function` that the pairs name, once each."""
+    return tuple(dict.fromkeys(named.architecture for named in map(parse_pair, pairs) if named.is_own_model))
+
+
+def check_models_given(pairs: Iterable[str], given: Collection[str], modules: Collection[str], where: Path) -> None:
+    """Raises ValueError unless every model of the pairs is `given` by name, or of one of `modules`, which were given as plug-ins.
+
+    For a configuration that was read from the run at `where`: what a folder says is not what its reader asked to import.
+    """
+    models = own_models(pairs)
+    for model in models:
+        if model not in given and model.partition(":")[0] not in modules:
+            raise ValueError(f"{where} trains the model {model}, whose module would be imported; if you trust it, say so: --model {model}")
+    for model in given:
+        if model not in models:
+            raise ValueError(f"{where} trains no model `{model[:60]}`; {_nearest(model, models) if models else 'leave --model out'}")
 
 
 def _sizes(size: str, text: str) -> tuple[int | None, int | None]:
@@ -191,8 +235,11 @@ def _whole(text: str) -> bool:
 
 
 def check_slot(pair: str, slot: str) -> None:
-    """Raises ValueError if the pair's architecture has no such slot."""
-    architecture = parse_pair(pair).architecture
+    """Raises ValueError if the pair's architecture has no such slot. A model of the user's says so when it is tried, judging.preflight."""
+    named = parse_pair(pair)
+    architecture = named.architecture
+    if named.is_own_model:
+        return
     slots = SLOTS.get(architecture, ("act",))
     if slot not in slots:
         raise ValueError(f"{architecture} has the slots {', '.join(slots)}; received `{slot[:40]}` for `{pair}`; {_nearest(slot, slots)}")

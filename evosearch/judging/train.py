@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from evosearch.compiler.module import differentiable_twice
-from evosearch.judging.architectures import MakeLayer, build
+from evosearch.judging.architectures import MakeLayer, build, factory
 from evosearch.judging.measured import Network, answers, measure, noting
 from evosearch.judging.objectives import parse_pair
 from evosearch.judging.state import Saved, SavedState
@@ -75,6 +75,7 @@ def train(
     if job.loop is not None:
         return _own_loop(job.name, job.loop, make_layer, seed, Budget(steps, rate, device))
     data = job.load(named.variant)
+    base = factory.base_rate(named.architecture) if named.is_own_model else job.rates[named.architecture]
     slots: list[nn.Module] = []
     with _seeded(seed):
         model = build(named.architecture, noting(make_layer, slots), named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
@@ -82,7 +83,7 @@ def train(
         if job.objective is not None:
             differentiable_twice(model)
         name = f"{pair}, seed {seed}, rate {rate!r}, steps {steps}, {optimizer}, gain {gain!r}, slot {slot}"
-        fit = _Fit(model, job, OPTIMIZERS[optimizer](model, rate * job.rates[named.architecture]), steps, device, named.batch or job.batch_size)
+        fit = _Fit(model, job, OPTIMIZERS[optimizer](model, rate * base), steps, device, named.batch or job.batch_size)
         losses = fit.run(data.train, seed, Saved(state, name) if state else None)
     model.eval()
     network = Network(model, slots, data.validation, job.score, device, seed)

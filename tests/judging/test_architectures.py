@@ -11,9 +11,8 @@ from torch import nn
 
 from evosearch.compiler.module import compile as compile_layer
 from evosearch.judging.architectures import BUILDERS, build
-from evosearch.judging.objectives import SLOTS, TASKS, check_slot, parse_pair
+from evosearch.judging.objectives import OWN, SLOTS, TASKS, check_slot, parse_pair
 from evosearch.judging.tasks import task
-from evosearch.judging.tasks.plugin import OWN
 from evosearch.judging.train import train
 from evosearch.language.library import known
 

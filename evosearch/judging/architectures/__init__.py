@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from evosearch.judging.architectures import attention, convolutional, dense, modern
+from evosearch.judging.architectures import attention, convolutional, dense, factory, modern
 from evosearch.judging.architectures.slots import Filler, MakeLayer
 from evosearch.judging.objectives import WIDTHS
 
@@ -20,6 +20,9 @@ def build(architecture: str, make_layer: MakeLayer, width: int | None, sample: T
     - slot `norm_act`: it replaces each BatchNorm and activation; `make_layer(num_features, apply_act=False)` a BatchNorm without one.
     - slot `gate`: it takes the two halves `x, y` of a feed-forward layer, which is 2/3 as wide, so that parameters stay as many.
 
-    Layers see the channels at dimension 1: `(N, C, H, W)` in convolutional networks, `(N, C)` elsewhere.
+    Layers see the channels at dimension 1: `(N, C, H, W)` in convolutional networks, `(N, C)` elsewhere. A `module:function`
+    is the user's own, see `factory.build`.
     """
+    if ":" in architecture:
+        return factory.build(architecture, make_layer, width, depth, sample, outputs, slot)
     return BUILDERS[architecture](Filler(make_layer, slot), width or WIDTHS[architecture], depth, sample, outputs)
