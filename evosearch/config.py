@@ -7,6 +7,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -91,7 +92,28 @@ def load(path: str, overrides: Sequence[str] = (), options: Mapping[str, object]
     for key, given in options.items():
         if given is not None:
             _override(data, key, given, f"--{key.rpartition('.')[2]} {given}"[:80], origins)
+    if isinstance(data.get("data"), dict):
+        _describe(data["data"], tree, file, origins)
     return _validate(data, tree, path, origins)
+
+
+def _describe(data: dict[str, Any], tree: Any, file: Path, origins: Mapping[tuple[str, ...], str]) -> None:
+    """Puts what is read of each `name: path` in place of the path, which is relative to the YAML file (of --set, to here). Raises ConfigError."""
+    from evosearch.dataset.read import data_file, read  # numpy and pyarrow: only for those who have data
+
+    for name, place in data.items():
+        typed = origins.get(("data", name)) or origins.get(("data",))
+        where = typed or f"{file}:{_line(tree, ('data', name))}"
+        if isinstance(place, dict):
+            continue  # as in the configuration that a run keeps
+        if not isinstance(place, str) or not place:
+            raise ConfigError(f"{where}: `data.{name}` is the path of a file or folder; received {place!r:.80}")
+        path = (Path() if typed else file.parent) / Path(place).expanduser()
+        try:
+            found = asdict(data_file(name, path, read(path)))
+        except ValueError as error:
+            raise ConfigError(f"{where}: `data.{name}`: {error}") from error
+        data[name] = {key: value for key, value in found.items() if key != "name"}
 
 
 def read_run_file(text: str, name: str, check_plugins: Callable[[Mapping[str, str]], None]) -> tuple[Config, dict[str, Any]]:
@@ -223,7 +245,7 @@ def _explain(error: Any, path: tuple[str, ...]) -> str:
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         names = _siblings(path[:-1])
-        return f"unknown key `{key}`; {nearest(path[-1], names)}"
+        return f"unknown key `{key}`" + (f"; {nearest(path[-1], names)}" if names else "")
     if error["type"] == "missing":
         return f"`{key}` is missing"
     if error["type"] == "value_error":

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from evosearch.dataset.source import DataFile
 from evosearch.execution import make_executor
 from evosearch.job import Job, Result
 from evosearch.judging.baselines import baseline
@@ -119,7 +120,7 @@ def formula_of(text: str) -> str:
 def evaluate_formula(
     text: str, against: Sequence[str], pairs: Sequence[str], *, seeds: int = 5, steps: int = 200, executor: str = "local",
     workers: int | None = None, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None,
-    plugins: Sequence[PlugIn] = (), first_seed: int = 1000, objectives: Sequence[str] = (),
+    plugins: Sequence[PlugIn] = (), data: Sequence[DataFile] = (), first_seed: int = 1000, objectives: Sequence[str] = (),
     on_start: Callable[[], None] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Trains the formula and every one of `against` on each pair and compares them.
@@ -141,7 +142,7 @@ def evaluate_formula(
         raise ValueError("--against needs at least one function that is not the formula itself, e.g. relu,gelu")
     wanted = ("score", *objectives) if objectives else ()  # what they are compared with is of the same split
     stage = Stage(tuple(pairs), steps, RATES, seeds, wanted)
-    plan = Plan(stage, stage, stage, device, tuple(plugins))
+    plan = Plan(stage, stage, stage, device, tuple(plugins), data=tuple(data))
     contestants = [formula, *names]
     check_models(pairs)
     if on_start:

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import random
+import re
 import signal
 import sys
 import time
@@ -20,6 +21,8 @@ from typing import Any
 from evosearch import __version__
 from evosearch.compiler.module import check_layer_cache
 from evosearch.config import ConfigError, read_run_file, run_file
+from evosearch.dataset.read import check_unchanged
+from evosearch.dataset.source import DataFile
 from evosearch.execution import Executor, make_executor
 from evosearch.judging.baselines import QUALITY_BAR, baseline
 from evosearch.judging.device import check_device
@@ -27,6 +30,7 @@ from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.filters import Limits
 from evosearch.judging.objectives import check_models_given, direction
 from evosearch.judging.preflight import check_models
+from evosearch.judging.tasks.files import install
 from evosearch.meaning.require import Requirements
 from evosearch.meaning.screen import Screen
 from evosearch.plugin import PlugIn, check_given
@@ -37,7 +41,8 @@ from evosearch.sections import Config
 from evosearch.space import SearchSpace, sample
 
 STATES = "states"  # the folder of long trainings under way
-MAY_CHANGE = ("budget", "execution")  # on resume; the device is part of the fingerprint and may not
+MAY_CHANGE = r"(budget|execution)\..*|data\..*\.path"  # on resume; the device is part of the fingerprint and may not
+_UNMARKED: Any = {"budget": True, "execution": True, "data": {"__all__": {"path"}}}  # the same for pydantic
 _PACKAGES = ("torch", "numpy", "deap", "optuna", "sympy", "pyarrow", "ray", "scikit-image", "scikit-learn")
 
 OnProgress = Callable[[Study, Executor], None]
@@ -57,9 +62,14 @@ def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | No
     stages = {name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, asked.get(name, ()), s.optimizer) for name, s in sections.items() if s is not None}
     after = config.execution.save_states_after
     return Plan(
-        **stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config),
+        **stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config), data=files_of(config),
         initialization=config.judging.initialization, states=os.path.abspath(directory / STATES) if directory and after else "", states_after=after,
     )  # fmt: skip
+
+
+def files_of(config: Config) -> tuple[DataFile, ...]:
+    """The data files of a configuration."""
+    return tuple(DataFile(name, **file.model_dump()) for name, file in config.data.items())
 
 
 def _limits(config: Config) -> Limits:
@@ -94,6 +104,9 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     except ValueError as error:
         raise ConfigError(f"execution.device: {error}") from None
     check_layer_cache()
+    for file in files_of(config):
+        check_unchanged(file)
+    install(files_of(config))
     space = space_of(config)
     sample(space, random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
@@ -182,12 +195,17 @@ def _mark(config: Config) -> dict[str, Any]:
 
 def _digest(config: Config) -> str:
     """SHA-256 of what may not change: of the keys that were given, so that a key which a later version adds changes nothing."""
-    tree = config.model_dump(mode="json", exclude=set(MAY_CHANGE), exclude_unset=True)
+    tree = config.model_dump(mode="json", exclude=_UNMARKED, exclude_unset=True)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_changes(directory: Path, before: Config, after: Config) -> None:
-    changed = [text for key, text in _changes(before, after).items() if key.partition(".")[0] not in MAY_CHANGE]
+    for name in before.data.keys() & after.data.keys():
+        old, new = before.data[name].sha256, after.data[name].sha256
+        if old != new:
+            what = f"{after.data[name].path} has changed since {directory} was begun (SHA-256 {old[:12]}, now {new[:12]})"
+            raise ConfigError(f"{what}; restore it, or use another --out")
+    changed = [text for key, text in _changes(before, after).items() if not re.fullmatch(MAY_CHANGE, key)]
     if changed:
         raise ConfigError(f"{directory} was started with another configuration ({'; '.join(changed)}); only budget and execution may change. Use another --out")
 

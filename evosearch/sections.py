@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from evosearch.judging.baselines import QUALITY_BAR, baseline
-from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, parse_pair
+from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, parse_pair, register_file
 from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS, STATISTICS
@@ -105,6 +105,21 @@ class SpaceSection(Section):
     affine: bool = False
     slot: Literal["act", "norm_act"] = "act"
     require: RequireSection = Field(default_factory=lambda: RequireSection())
+
+
+class DataSection(Section):
+    """A data file of the user's: in a YAML its path alone, the rest is read from it (dataset.source.DataFile)."""
+
+    path: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    targets: Literal["classes", "numbers"]
+    inputs: Literal["rows", "images"]
+
+
+def _registered(data: dict[str, DataSection]) -> dict[str, DataSection]:
+    for name, file in data.items():
+        register_file(name, file.targets, file.inputs)
+    return data
 
 
 class StageSection(Section):
@@ -210,6 +225,7 @@ class Config(Section):
     """One search, from space to budget."""
 
     space: SpaceSection
+    data: Annotated[dict[str, DataSection], AfterValidator(_registered)] = {}  # before the pairs, which may name them
     judging: JudgingSection
     baselines: Distinct[Annotated[str, AfterValidator(_baseline)]]
     proposers: dict[Annotated[str, AfterValidator(_proposer)], Annotated[float, Field(ge=0, le=1000)]]
@@ -234,6 +250,9 @@ class Config(Section):
             check_slot(pair, self.space.slot)
         if self.judging.initialization == "gain" and self.space.slot != "act":
             raise ValueError(f"judging.initialization gain is of activations; in the slot {self.space.slot} the layer normalizes: leave it out")
+        unused = set(self.data) - {parse_pair(pair).task for pair in self.judging.pairs}
+        if unused:
+            raise ValueError(f"data: `{min(unused)}` is in no pair; name it in one, as in {min(unused)}/mlp, or leave it out")
         if self.budget.evaluations <= len(self.baselines):
             raise ValueError(f"budget.evaluations counts the {len(self.baselines)} baselines too; received {self.budget.evaluations}: raise it")
         if not any(share > 0 for share in self.proposers.values()):

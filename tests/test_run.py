@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from evosearch import cli
 from evosearch import run as running
+from evosearch.cli import layers
 from evosearch.config import ConfigError, load
 from evosearch.delivery.summary import read
 from evosearch.delivery.table import page
@@ -362,11 +362,11 @@ def test_a_run_without_a_pick_is_finished_only_when_all_is_told(session):
     assert not reading().finished
     assert f"none yet, the run is unfinished (7 functions told, no final check; `evosearch resume {session.directory}` goes on)" in text
     with pytest.raises(ValueError, match=r"no fully trained function; let it run on with `evosearch resume"):
-        cli._found(session.directory, None, ())  # what `export --best` does
+        layers._found(session.directory, None, ())  # what `export --best` does
     session(config_of(), answer=none_passes)
     assert reading().finished
     with pytest.raises(ValueError, match="no fully trained function; search longer or wider"):
-        cli._found(session.directory, None, ())
+        layers._found(session.directory, None, ())
     assert "nothing to recommend" in "\n".join(page(reading(), None, "", None))
 
 

@@ -26,9 +26,9 @@ class Progress:
         self._printed = now if width is None else 0.0
         self._paced: tuple[float, int] | None = None  # when the search proper began here, and how many were told by then
 
-    def begin(self, banner: str, pairs: Sequence[str]) -> None:
+    def begin(self, banner: Sequence[str], pairs: Sequence[str]) -> None:
         """The run's first lines."""
-        print(banner, file=self.stream, flush=True)
+        print("\n".join(banner), file=self.stream, flush=True)
         introduce(pairs)
 
     def __call__(self, study: Any, executor: Any) -> None:

@@ -29,12 +29,13 @@ import torch
 from torch import nn
 
 from evosearch.compiler.module import cache_directory, compile_graph
+from evosearch.dataset.source import DataFile
 from evosearch.job import Job, Result
 from evosearch.judging import filters
 from evosearch.judging.architectures import factory
-from evosearch.judging.objectives import applies, direction, parse_pair
+from evosearch.judging.objectives import TASKS, applies, direction, parse_pair
 from evosearch.judging.state import SavedState
-from evosearch.judging.tasks import task
+from evosearch.judging.tasks import files, task
 from evosearch.judging.train import NonFinite, Trained, train
 from evosearch.language.candidate import parse_candidate
 from evosearch.language.graph import Graph
@@ -68,6 +69,7 @@ class Plan:
     plugins: tuple[PlugIn, ...] = ()
     slot: str = "act"
     filters: filters.Limits = field(default_factory=filters.Limits)
+    data: tuple[DataFile, ...] = ()
     quick: Stage | None = None  # before the quality test, fewer steps
     initialization: str = "lecun"  # or `gain`: weights scaled by the candidate's own 1 / sqrt(E f^2)
     states: str = ""  # folder of the states of long trainings, absolute; none without
@@ -94,7 +96,8 @@ class Plan:
         }
         plugins = tuple(PlugIn(**plugin) for plugin in data["plugins"])
         limits = filters.Limits(**data["filters"] | {"dtypes": tuple(data["filters"]["dtypes"])})
-        return Plan(**data | stages | {"plugins": plugins, "filters": limits})
+        given = tuple(DataFile(**file) for file in data["data"])
+        return Plan(**data | stages | {"plugins": plugins, "filters": limits, "data": given})
 
 
 # What torch's allocators say when they get no memory; they raise a plain RuntimeError.
@@ -110,10 +113,11 @@ class _Rejected(Exception):
 
 
 def worker(plan_text: str) -> Callable[[str], str]:
-    """Loads plug-ins and data, does one complete training step, and returns `run(job_text) -> result_text`."""
+    """Loads plug-ins and data, does one complete training step (one on each pair of a user's file), and returns `run(job_text) -> result_text`."""
     torch.set_num_threads(1)
     plan = Plan.from_text(plan_text)
     install(plan.plugins, cache_directory().with_name("plugins"))
+    files.install(plan.data)
     for pair in plan.pairs:
         _prepare(pair, plan, first=pair == plan.quality.pairs[0])
 
@@ -125,17 +129,17 @@ def worker(plan_text: str) -> Callable[[str], str]:
 
 
 def _prepare(pair: str, plan: Plan, first: bool) -> None:
-    """Loads a pair's data, and trains one step on the `first`. Raises ValueError that names the task and the user's line."""
+    """Loads a pair's data, and trains one step on the `first` and on a user's file. Raises ValueError that names the task and the user's line."""
     named = parse_pair(pair)
     if named.is_own_model:
         factory.find(named.architecture)  # here, so that no job has to import it
     try:
         task(named.task).load(named.variant)
-        if first:
+        if first or TASKS[named.task].from_file:
             train(pair, lambda num_features, apply_act=True: nn.ReLU(), seed=0, rate=1.0, steps=1, device=plan.device, slot=plan.slot)
     except Exception as error:
-        files = {plugin.name for plugin in plan.plugins}
-        places = [f"{os.path.basename(f.filename)}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename) in files]
+        texts = {plugin.name for plugin in plan.plugins}
+        places = [f"{os.path.basename(f.filename)}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename) in texts]
         where = f" in {places[-1]}" if places else ""
         raise ValueError(f"the task `{named.task}` failed{where}: {type(error).__name__}: {error}") from error
 

@@ -22,6 +22,7 @@ class Measure:
     architectures: tuple[str, ...]
     variants: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    from_file: bool = False  # of a data file of the user's
 
 
 IMAGES = ("plain-cnn", "resnet", "mobilenet", "efficientnet", "convnext", "vit", "mlp")  # what takes an image `(N, C, H, W)`
@@ -251,8 +252,16 @@ def register(task: str, measure: Measure) -> None:
         raise ValueError(f"a task's name is letters, digits, underscores and hyphens, as in `my-data`; received `{task[:40]}`")
     if measure.direction not in (1, -1):
         raise ValueError(f"a task's direction is +1 (higher is better) or -1 (lower is); received {measure.direction!r} for `{task}`")
-    if TASKS.setdefault(task, measure) != measure:
+    taken = TASKS.get(task, measure)
+    if taken != measure and not (taken.from_file and measure.from_file):
         raise ValueError(f"there is a task `{task}` already; give yours another name")
+    TASKS[task] = measure
+
+
+def register_file(task: str, targets: str, inputs: str) -> None:
+    """Adds the task of a data file, of `classes` or `numbers` and of `rows` or `images`. Raises ValueError like `register`."""
+    architectures = (*IMAGES, "deep-mlp") if inputs == "images" else ROWS
+    register(task, Measure("accuracy" if targets == "classes" else "R2", "%", +1, architectures, classes=("",) if targets == "classes" else (), from_file=True))
 
 
 def direction(pair: str) -> int:

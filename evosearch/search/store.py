@@ -1,4 +1,4 @@
-"""The log of a run: an open journal (CRC-checked lines, fsynced) and closed Parquet segments. The only file with pyarrow.
+"""The log of a run: an open journal (CRC-checked lines, fsynced) and closed Parquet segments. The only file with pyarrow but for `dataset/tables.py`.
 
     runs/<name>/run.yaml  journal.jsonl  results/part-NNNNNN.parquet  status.json  lock
 

@@ -24,7 +24,7 @@ def mlp(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: in
 
 def deep_mlp(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """Deep and plain: what the activation does to the signal decides whether it trains (SELU, arXiv 1706.02515)."""
-    return _stack(fill, [sample[0].numel(), *[width] * (depth or 12)], outputs)
+    return nn.Sequential(nn.Flatten(), _stack(fill, [sample[0].numel(), *[width] * (depth or 12)], outputs))
 
 
 class _Scale(nn.Module):

@@ -52,7 +52,7 @@ _own: dict[str, Task] = {}  # the user's; filled when a plug-in or a data file i
 
 def register(task: Task, measure: objectives.Measure) -> None:
     """Adds a user's task. Raises ValueError for a name that is taken."""
-    if task.name in objectives.TASKS and task.name not in _own:
+    if task.name in objectives.TASKS and task.name not in _own and not objectives.TASKS[task.name].from_file:
         raise ValueError(f"there is a built-in task `{task.name}`; give yours another name")
     objectives.register(task.name, measure)
     _own[task.name] = task

@@ -82,11 +82,10 @@ def data(
 
             return check(load(variant), f"{name}.{variant}" if variant else name, classes=kind == "classes")
 
-        from evosearch.judging.tasks.supervised import RATES, loss, score
+        from evosearch.judging.tasks.supervised import task_of
 
-        base = {a: {**RATES, **(rates or {})}[a] for a in architectures}
         measure = Measure("accuracy" if kind == "classes" else "R2", "%", +1, architectures, variants, ("", *variants) if kind == "classes" else ())
-        register(Task(name, license, checked, loss, score, batch_size, base, _first_line(load)), measure)
+        register(task_of(name, checked, architectures, rates or {}, batch_size, _first_line(load), license), measure)
         return load
 
     return registered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -10,13 +11,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evosearch.judging.tasks import Data, Split, accuracy
+from evosearch.judging.tasks import Data, Split, Task, accuracy
 
 # Base rates for data that nobody tuned: between those of the built-in tasks on the same architecture.
 RATES = {
     "mlp": 1e-2, "deep-mlp": 1e-2, "plain-cnn": 1e-2, "resnet": 1e-2, "mobilenet": 2e-2, "efficientnet": 1e-2, "convnext": 1e-2, "vit": 5e-3,
 }  # fmt: skip
 CUTS = (0.7, 0.85)  # train up to the first, validation up to the second, test after it
+
+
+def task_of(name: str, load: Callable[[str], Data], architectures: Iterable[str], rates: Mapping[str, float], batch_size: int, what: str, license: str) -> Task:
+    """The task of data that nobody tuned: default rates but for those that are given."""
+    base = {architecture: {**RATES, **rates}[architecture] for architecture in architectures}
+    return Task(name, license, load, loss, score, batch_size, base, what)
 
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
@@ -36,7 +43,7 @@ def standardized(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """Mean 0 and deviation 1 for each column or color (dimension 1), by the first part, which is the only one looked at."""
     dims = (0, *range(2, train.dim()))
     center, spread = train.mean(dims, keepdim=True), train.std(dims, keepdim=True, correction=0)
-    spread = torch.where(spread > 1e-7 * (1 + center.abs()), spread, torch.ones_like(spread))  # a constant column stays constant
+    spread = torch.where(spread > 8 * torch.finfo(train.dtype).eps * center.abs(), spread, torch.ones_like(spread))  # a constant column stays constant
     return tuple((part - center) / spread for part in (train, *others))
 
 

@@ -1,0 +1,42 @@
+"""The command line: one function a verb; heavy imports inside the functions, so that --help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from evosearch.cli.app import app
+from evosearch.cli.judging import evaluate, inspect, tasks, verify
+from evosearch.cli.layers import explain, export, library, operators
+from evosearch.cli.search import resume, run, top
+
+# in the order of --help; a formula may start with a minus sign
+for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify):
+    app.command(context_settings={"ignore_unknown_options": _command in (explain, evaluate)})(_command)
+_data = typer.Typer(help="Look at data files of your own.")
+_data.command()(inspect)
+app.add_typer(_data, name="data")
+
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries its own copy of click, whose usage error has no public name
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has what it wanted, as in `top | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except _UsageError as error:
+        path = getattr(getattr(error, "ctx", None), "command_path", "evosearch")
+        print(f"evosearch: {' '.join(error.format_message().split())} (see `{path} --help`)", file=sys.stderr)  # type: ignore[attr-defined]
+        code = 2
+    except (ValueError, OSError) as error:
+        print(f"evosearch: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,7 @@
+"""`python -m evosearch.cli`."""
+
+from __future__ import annotations
+
+from evosearch.cli import main
+
+main()

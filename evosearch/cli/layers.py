@@ -1,0 +1,135 @@
+"""Commands about layers: export, explain, operators, library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from evosearch.cli.app import Plugins, load_plugins, print_lines, width
+
+if TYPE_CHECKING:
+    from evosearch.language.graph import Graph
+    from evosearch.plugin import PlugIn
+
+
+def export(
+    directory: Annotated[Optional[Path], typer.Argument(help="The run's folder (not with --formula).")] = None,
+    to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("my_layer"),
+    best: Annotated[bool, typer.Option("--best", help="The pick of the run.")] = False,
+    id_: Annotated[Optional[str], typer.Option("--id", help="The function whose canonical id starts so (the table shows ids).")] = None,
+    formula: Annotated[Optional[str], typer.Option(help="Any formula, or the name of a known layer.")] = None,
+    name: Annotated[Optional[str], typer.Option(help="Name of the layer; the folder's name by default.")] = None,
+    features: Annotated[Optional[int], typer.Option(help="Channels of the TorchScript file of a layer that keeps a value per channel.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another formula in the folder.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Write a layer as files that need torch only."""
+    chosen = [option for option in (best, id_, formula) if option]
+    if len(chosen) != 1 or (formula is None) == (directory is None):
+        raise ValueError("export takes a run with --best or --id ID, or no run and --formula TEXT")
+    from evosearch.delivery.place import check_place
+
+    check_place(to)
+    plugins = load_plugins(plugin)
+    tracked, verdict = "unbiased", None
+    if formula is not None:
+        graph, tracked = _layer(formula)
+    else:
+        graph, verdict = _found(directory, id_, plugins)  # type: ignore[arg-type]
+    from evosearch.delivery.export import export as write  # torch: after what can be refused without it
+
+    files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, verdict=verdict, overwrite=overwrite)
+    for path in files:
+        print(path)
+    if not any(path.suffix == ".pt" for path in files):
+        print("no TorchScript file: the layer keeps a value per channel; pass --features N for one of N channels")
+    print(f"`{graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated")
+    if verdict is not None:
+        print(f"verdict: {verdict}")
+
+
+def _layer_name(text: str) -> str | None:
+    """The name of the known layer that the text means; None for a formula. Raises ValueError for a name that is neither."""
+    from evosearch.language.library import known, library
+    from evosearch.language.operators import OPERATORS, STATISTICS
+
+    text = text.strip()
+    if not text.isidentifier() or text in ("x", "y") or (text in (*OPERATORS, *STATISTICS) and text not in library()):
+        return None
+    return known(text).name
+
+
+def _layer(text: str) -> tuple[Graph, str]:
+    """The graph of a formula or of a known layer, its affine part included; and how it tracks variances."""
+    from evosearch.language.formula import parse
+    from evosearch.language.graph import with_affine
+    from evosearch.language.library import known
+
+    name = _layer_name(text)
+    if name is None:
+        return parse(text), "unbiased"
+    layer = known(name)
+    return with_affine(layer.graph) if layer.affine else layer.graph, layer.tracked_variance
+
+
+def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tuple[Graph, str]:
+    """The pick, or the function whose id starts with `wanted`; and what is known of it on unseen pairs."""
+    from evosearch.delivery.summary import read, stored_summary, verdict_line
+    from evosearch.language.formula import parse
+    from evosearch.run import stored
+
+    reading = read(directory, stored(directory, plugins)[0])
+    if wanted is None:
+        if reading.pick is None:
+            advice = "search longer or wider" if reading.finished else f"let it run on with `evosearch resume {directory}`"
+            raise ValueError(f"{directory} has no fully trained function; {advice}")
+        candidate = reading.pick.candidate
+    else:
+        texts = {r["canonical_id"]: str(r["candidate"]) for r in reading.rows if r["canonical_id"].startswith(wanted.lower())}
+        if len(texts) != 1:
+            raise ValueError(f"--id needs the start of exactly one canonical id; `{wanted[:70]}` fits {len(texts)}")
+        (candidate,) = texts.values()
+    return parse(candidate), verdict_line(reading, stored_summary(reading)[0], candidate)
+
+
+def explain(
+    formula: Annotated[str, typer.Argument(help="A formula, e.g. 'x * sigmoid(x)', or the name of a known layer.")],
+    plugin: Plugins = None,
+) -> None:
+    """Say all that is known of a formula or a layer."""
+    from evosearch.delivery.layout import prose
+    from evosearch.language.formula import parse
+    from evosearch.language.library import known
+    from evosearch.meaning.explain import explain as lines
+
+    load_plugins(plugin)
+    name = _layer_name(formula)
+    text = known(name).formula if name else formula
+    named = [("library", f"{name}: {text}  [{known(name).source}]")] if name else []
+    for label, line in [*named, *lines(parse(text))]:
+        print_lines(prose(f"{label:<12} {line}", width(), 13))
+
+
+def operators(latex: Annotated[bool, typer.Option("--latex", help="LaTeX in place of the derivative.")] = False, plugin: Plugins = None) -> None:
+    """List operators: cost, kinks, derivative."""
+    from evosearch.delivery import listing
+
+    load_plugins(plugin)
+    print_lines(listing.operators(width(), latex))
+
+
+def library(
+    name: Annotated[Optional[str], typer.Argument(help="One layer; all of them without.")] = None,
+    unsayable: Annotated[bool, typer.Option("--unsayable", help="Published layers that are no formula, and why.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """List known layers as formulas, or show one."""
+    from evosearch.delivery import listing
+
+    if name and unsayable:
+        raise ValueError(f"library takes a name or --unsayable, not both; drop one (received `{name[:40]}`)")
+    load_plugins(plugin)
+    print_lines(listing.cannot_say(width()) if unsayable else listing.layer(name, width()) if name else listing.library(width()))

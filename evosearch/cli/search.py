@@ -1,0 +1,129 @@
+"""Commands over a run's folder: run, resume, top."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from evosearch.cli.app import AcceptNew, Models, Plugins, Run, Set, load_plugins, print_lines, width
+
+if TYPE_CHECKING:
+    from evosearch.delivery.summary import Reading
+    from evosearch.plugin import PlugIn
+    from evosearch.sections import Config
+
+
+def run(
+    space: Annotated[str, typer.Argument(help="A YAML file, e.g. search_spaces/activation.yaml")],
+    out: Annotated[Path, typer.Option(help="The run's folder; an existing run is resumed.")],
+    seed: Annotated[Optional[int], typer.Option(help="Seed of the whole search.")] = None,
+    workers: Annotated[Optional[int], typer.Option(help="Workers; 0 is one a core.")] = None,
+    executor: Annotated[Optional[str], typer.Option(help="serial, local or ray.")] = None,
+    address: Annotated[Optional[str], typer.Option(help="Address of a Ray cluster (with --executor ray).")] = None,
+    device: Annotated[Optional[str], typer.Option(help="cpu or cuda.")] = None,
+    minutes: Annotated[Optional[float], typer.Option(help="Stop proposing after so many minutes; the final check follows.")] = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+    accept_new_environment: AcceptNew = False,
+) -> None:
+    """Run a search, or resume it."""
+    from evosearch.config import load
+
+    plugins = load_plugins(plugin)
+    given = {"seed": seed, "execution.workers": workers, "execution.executor": executor, "execution.address": address,
+             "execution.device": device, "budget.minutes": minutes}  # fmt: skip
+    _search(load(space, set_ or (), given), out, accept_new_environment, plugins)
+
+
+def resume(directory: Run, plugin: Plugins = None, model: Models = None, accept_new_environment: AcceptNew = False) -> None:
+    """Go on with a run as it was configured."""
+    from evosearch.run import trusted
+
+    plugins = load_plugins(plugin)
+    _search(trusted(directory, plugins, model or ()), directory, accept_new_environment, plugins)
+
+
+def _search(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn]) -> None:
+    try:
+        finished = _searched(config, directory, accept_new_environment, plugins)
+    except KeyboardInterrupt:
+        print("\nevosearch: stopped at once; what was told is kept, and `evosearch resume` goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not finished:
+        print(f"\nstopped; everything told is in {directory}. Go on with: evosearch resume {directory}")
+        raise typer.Exit(130)
+
+
+def _searched(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn]) -> bool:
+    """Runs the search and shows what it found; False when it was interrupted."""
+    from evosearch import run as running
+    from evosearch.delivery.inspection import briefs
+    from evosearch.delivery.progress import Progress
+    from evosearch.delivery.summary import read, stored_summary, summarize
+
+    config = running.prepare(directory, config, accept_new_environment, plugins)
+    functions, baselines = config.budget.evaluations, len(config.baselines)
+    banner = f"run {directory}: {functions} functions ({functions - baselines} to find + {baselines} baselines), executor {config.execution.executor}"
+    data = briefs(running.files_of(config), config.judging.pairs)
+    progress = Progress(sys.stdout, width() if sys.stdout.isatty() else None)
+    with _acknowledged():
+        finished = running.run(
+            config, directory, progress, lambda text: print(text, flush=True), plugins, lambda: progress.begin([banner, *data], config.judging.pairs)
+        )
+    progress.end()
+    reading = read(directory, config)
+    if finished and not stored_summary(reading)[0]:
+        print("measuring and simplifying the final table", flush=True)
+        summarize(reading)
+    _show(reading)
+    if finished:
+        given = "".join(f" --plugin {plugin.name}" for plugin in plugins)
+        step = f" Next: evosearch export {directory} --best --to my_layer{given}" if reading.pick else ""
+        print(f"\nresults: {directory}/results/*.parquet, summary.json.{step}")
+    return finished
+
+
+@contextmanager
+def _acknowledged() -> Iterator[None]:
+    """Says at once that a Ctrl-C was heard. The byte that Python writes for a signal wakes a thread; run.py does what is to be done."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing)
+
+    def speak() -> None:
+        if os.read(reading, 1):
+            print("\nfinishing what is in flight; press Ctrl-C again to stop at once", flush=True)
+        while os.read(reading, 64):  # until the other end is closed
+            pass
+        os.close(reading)
+
+    threading.Thread(target=speak, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+
+def _show(reading: Reading) -> None:
+    from evosearch.delivery.summary import stored_summary
+    from evosearch.delivery.table import page
+
+    print_lines(page(reading, *stored_summary(reading), width()))
+
+
+def top(directory: Run, plugin: Plugins = None) -> None:
+    """Show the table and the verdict of a run."""
+    from evosearch.delivery.summary import read
+    from evosearch.run import stored
+
+    plugins = load_plugins(plugin)
+    _show(read(directory, stored(directory, plugins)[0]))
