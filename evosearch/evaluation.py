@@ -16,6 +16,7 @@ from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, parse_pair, unit
 from evosearch.judging.preflight import check_models
+from evosearch.judging.tasks.files import install
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import depends_on
 from evosearch.plugin import PlugIn
@@ -145,6 +146,7 @@ def evaluate_formula(
     plan = Plan(stage, stage, stage, device, tuple(plugins), data=tuple(data))
     contestants = [formula, *names]
     check_models(pairs)
+    install(data)
     if on_start:
         on_start()
     jobs = [Job(i, c, first_seed, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]

@@ -12,15 +12,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evosearch.config import Config
+from evosearch.dataset.read import check_unchanged
 from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
 from evosearch.evaluation import run_jobs
 from evosearch.job import Job
 from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.evaluate import Plan
+from evosearch.judging.tasks.files import install
 from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
-from evosearch.run import plan_of
+from evosearch.run import files_of, plan_of
 from evosearch.search.pick import best_controls, is_found
 from evosearch.search.pick import contestants as rivals
 from evosearch.search.store import Row, write_atomically
@@ -75,6 +77,10 @@ def verify(
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
+    given = files_of(config)
+    for file in given:
+        check_unchanged(file)
+    install(given)
     if on_start:
         on_start()
     plan = _plan(config, seeds, plugins, directory)

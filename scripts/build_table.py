@@ -3,10 +3,11 @@
     python scripts/build_table.py --out tables/27x7 [--workers 2] [--functions 3000]      # about 4 core-hours; again to resume
 
 One function a row, in a fixed random order, so that any beginning of the table is a random sample of the space:
-`quick` is validation after 40 steps on two anchor pairs, `quality` after 100 steps at two rates, `full` and `test` are scores after 200 steps on
-three pairs at the tuned rate with two seeds, `curve` the mean training loss of each eighth, `proxy` the training-free
-scores. Those whose mean rank by `full` is among the best 300 get `sweep` (three rates) and `top` (eight seeds at the best).
-OUT/results.jsonl is appended and fsynced; OUT/table.parquet is written when all is done.
+on three pairs `quick` is validation after 40 steps, `quality` after 100 steps at two rates, `full` and `test` are scores after 200 steps at the
+tuned rate with two seeds, `curve` the mean training loss of each eighth, `proxy` the training-free scores. Those whose mean
+rank by `full` is among the best 300 get `sweep` (three rates) and `top` (eight seeds at the best). The usual
+baselines, of the default search, have a file of their own: most are not of the space. OUT/*.jsonl are appended and
+fsynced; OUT/table.parquet is written when all is done.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ from evosearch.execution import make_executor
 from evosearch.job import Job, Result
 from evosearch.judging import filters, proxies
 from evosearch.judging.architectures import MakeLayer
+from evosearch.judging.baselines import baseline
 from evosearch.judging.objectives import direction, parse_pair
 from evosearch.judging.tasks import task
 from evosearch.judging.train import NonFinite, Trained, train
 from evosearch.language.candidate import parse_candidate
 from evosearch.language.formula import parse
 
-ANCHORS = ("textures/plain-cnn", "photo/inr.32")
 PAIRS = ("textures/plain-cnn", "photo/inr.32", "digits/deep-mlp")
+BASELINES = ("identity", "relu", "gelu", "silu", "mish", "selu", "tanh", "sine", "snake", "squared_relu", "tuned_relu", "tuned_gelu", "tuned_tanh")
 QUALITY_RATES, SWEEP = (0.5, 1.5), (1 / 3, 1.0, 3.0)
 TOP = 300
 
@@ -101,7 +103,7 @@ class _Row:
             with self._timed(f"proxy:{pair}"):
                 found = proxies.measure(pair, self.make, 0)
             self.scores |= {f"proxy:{pair}:{name}": value for name, value in found.items() if not math.isnan(value)}
-        for pair in ANCHORS:
+        for pair in PAIRS:
             with self._timed(f"quick:{pair}"):
                 if (done := self._train(pair, 0, 1.0, 40)) is not None:
                     self.scores[f"quick:{pair}"] = done.validation
@@ -191,6 +193,8 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     texts = functions()[: chosen.functions]
     print(f"{len(texts)} functions, {len(PAIRS)} pairs: {json.dumps(PAIRS)}", flush=True)
+    usual = [Job(i, str(parse(baseline(name))), 0) for i, name in enumerate(BASELINES)]
+    build(usual, chosen.out / "baselines.jsonl", chosen.workers)
     found = build([Job(i, text, 0) for i, text in enumerate(texts)], chosen.out / "results.jsonl", chosen.workers)
     top = build([Job(i, text, 0, "top") for i, text in enumerate(leaders(found))], chosen.out / "top.jsonl", chosen.workers)
     more = {r.candidate: r for r in top.values()}

@@ -25,7 +25,7 @@ FLOORS = {
     "judging": {"language", "meaning", "compiler", "plugin", "dataset", "judging", "job"},
     "execution": {"job", "execution"},
     "run": {"language", "meaning", "space", "proposers", "search", "compiler", "plugin", "dataset", "judging", "execution", "job", "config", "sections", ""},
-    "verification": {"search", "judging", "job", "plugin", "config", "run", "evaluation", "delivery", "rerank"},
+    "verification": {"dataset", "search", "judging", "job", "plugin", "config", "run", "evaluation", "delivery", "rerank"},
     "rerank": {"search", "judging", "job", "evaluation"},
     "evaluation": {"language", "search", "judging", "execution", "job", "plugin", "dataset"},
 }

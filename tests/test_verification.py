@@ -7,6 +7,9 @@ import json
 import pytest
 
 from evosearch.config import load
+from evosearch.delivery.summary import read
+from evosearch.delivery.table import page
+from evosearch.delivery.verified import verified_lines
 from evosearch.run import prepare, run
 from evosearch.verification import FIRST_SEED, table_of, verify
 
@@ -51,3 +54,17 @@ def test_a_run_without_a_pick_has_nothing_to_verify(tmp_path):
     config = prepare(tmp_path / "run", load("smoke.yaml", ["execution.executor=serial"]))
     with pytest.raises(ValueError, match="no fully trained function"):
         verify(tmp_path / "run", config)
+
+
+def test_the_page_of_the_run_says_what_was_verified(finished):
+    directory, config = finished
+    found = verify(directory, config, seeds=3, executor="serial")
+    lines = verified_lines(directory)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"verified on 3 fresh seeds of 2 unseen pairs: {found.verified[0].candidate}: ")
+    for c in found.verified[0].comparisons:
+        assert c.against in lines[0]
+    assert lines[0] in page(read(directory, config), None, "", None)
+    file = directory / "verify.json"
+    file.write_text(file.read_text().replace('"seeds": 3', '"seeds": "\\u001b[2J"'))
+    assert "is damaged" in verified_lines(directory)[0]

@@ -8,6 +8,7 @@ from functools import partial
 
 from evosearch.delivery.layout import Column, grid, prose
 from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
+from evosearch.delivery.verified import verified_lines
 from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
 from evosearch.meaning.facts import Novelty
 from evosearch.search.pick import front, is_found
@@ -45,7 +46,8 @@ def page(reading: Reading, summary: Summary | None, note: str, width: int | None
     lines += ["", *say(f"pick: {reading.pick.candidate}{_novelty(summary, reading.pick.candidate)}")]
     if summary and summary.verdict and summary.verdict.comparisons:
         lines += _final_check(summary.verdict, _numbered(reading), width)
-    return [*lines, *say(f"verdict: {verdict_line(reading, summary, reading.pick.candidate)}")]
+    lines += say(f"verdict: {verdict_line(reading, summary, reading.pick.candidate)}")
+    return lines + [line for text in verified_lines(reading.directory) for line in say(text)]
 
 
 def _numbered(reading: Reading) -> dict[str, str]:

@@ -241,7 +241,7 @@ def test_a_search_on_a_plug_in_files_model_and_on_an_installed_ones(tmp_path):
     assert done.stderr.splitlines() == [
         "task digits: 8x8 handwritten digits (scikit-learn); license: UCI optical digits, by way of scikit-learn: CC BY 4.0",
         *(f"model {m.partition('.')[0]}: base learning rate 0.003 (the default; set another as {m.partition(':')[2].partition('.')[0]}.rate)"
-          for m in models.values()),
+          for m in sorted(models.values(), key=lambda m: f"digits/{m}")),
     ]  # fmt: skip
     for command in (["resume", "run"], ["verify", "run"]):
         refused = evosearch(tmp_path, *command, "--plugin", "my_models.py")

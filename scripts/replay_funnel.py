@@ -1,0 +1,173 @@
+"""What the funnel keeps and what it spends, replayed on the open table, where every stage's outcome of every function is known.
+
+    python scripts/build_table.py --out tables/27x7          # once, some core-hours
+    python scripts/replay_funnel.py tables/27x7
+
+The eventual top are the best 5 % of the functions by the last stage (three rates, eight seeds, three pairs), by the mean of their standardized
+test scores. The funnel goes through the table in its random order with the rules of a search (`search.scale`): a function stops at the
+filters, below the share to keep of the quick test, below the quality bar, or below the promoted share; the shares are of the
+functions seen so far. What it spends is the seconds and optimizer steps of the stages that it entered, over those of giving every function
+that passes the filters the last stage. The shares are chosen on the first half of the table, as those that spend least and lose nothing
+of its top, and judged on the second half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from bisect import insort
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+
+from build_table import BASELINES, PAIRS, QUALITY_RATES, SWEEP, read
+
+from evosearch.job import Result
+from evosearch.judging.baselines import QUALITY_BAR
+from evosearch.judging.objectives import direction
+from evosearch.search.scale import CLIP, Scale, freeze, promote_bar
+
+SHARE = 0.05  # of the functions that is worth finding
+SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+STEPS = {"quick": 40 * len(PAIRS), "quality": 100 * len(PAIRS) * len(QUALITY_RATES), "last": 200 * len(PAIRS) * (len(SWEEP) + 7)}
+
+
+@dataclass(frozen=True)
+class Function:
+    """One row of the table: standardized means of the early tests (None where training broke), whether it is above the bar, and its costs."""
+
+    text: str
+    passes: bool  # the filters
+    quick: float | None
+    quality: float | None
+    above: bool  # the quality bar
+    seconds: dict[str, float]
+
+
+def early_scores(row: Result) -> dict[str, float]:
+    """Scores of the quick and the quality test by the names that a search gives them; the better of the two rates."""
+    found = {}
+    for pair in PAIRS:
+        if f"quick:{pair}" in row.scores:
+            found[f"quick:{pair}:0"] = row.scores[f"quick:{pair}"]
+        rates = [row.scores[f"quality:{pair}:{rate:g}"] for rate in QUALITY_RATES if f"quality:{pair}:{rate:g}" in row.scores]
+        if rates:
+            found[f"quality:{pair}:0"] = max(rates, key=lambda score: direction(pair) * score)
+    return found
+
+
+def scale_of(baselines: list[Result]) -> Scale:
+    """The scale that a search with these baselines would freeze, of every stage."""
+    if len(baselines) < len(BASELINES):
+        sys.exit("the table has not all baselines yet; let build_table.py finish")
+    scores = {BASELINES[r.index]: early_scores(r) | {k: v for k, v in r.scores.items() if k.startswith("full:")} for r in baselines}
+    return freeze(scores, {pair: direction(pair) for pair in PAIRS}, *QUALITY_BAR["act"])
+
+
+def function_of(row: Result, scale: Scale) -> Function:
+    scores = early_scores(row)
+
+    def mean(stage: str) -> float | None:
+        values = [scale.standardized(stage, p, scores[f"{stage}:{p}:0"], direction(p)) for p in PAIRS if f"{stage}:{p}:0" in scores]
+        return fmean(values) if len(values) == len(PAIRS) else None
+
+    above = all(direction(p) * (scores.get(f"quality:{p}:0", -math.inf * direction(p)) - scale.quality[p]) >= 0 for p in PAIRS)
+    last = sum(row.seconds.get(f"full:{p}", 0.0) for p in PAIRS) * STEPS["last"] / (200 * len(PAIRS) * 2)  # the table's full stage has two seeds
+    seconds = {"filters": row.seconds.get("numeric", 0.0), "last": last}
+    seconds |= {stage: sum(row.seconds.get(f"{stage}:{p}", 0.0) for p in PAIRS) for stage in ("quick", "quality")}
+    return Function(row.candidate, row.reason is None, mean("quick"), mean("quality"), above, seconds)
+
+
+def eventual_top(last: dict[str, Result], texts: list[str], scale: Scale) -> set[str]:
+    """The best `SHARE` of the functions by the last stage: mean over the pairs of the standardized mean test score, as a search ranks."""
+    ranked = {}
+    for text in texts:
+        if text in last and all(f"toptest:{p}:{s}" in last[text].scores for p in PAIRS for s in range(8)):
+            means = {p: fmean(last[text].scores[f"toptest:{p}:{s}"] for s in range(8)) for p in PAIRS}
+            ranked[text] = fmean(scale.standardized("full", p, means[p], direction(p)) for p in PAIRS)
+    return set(sorted(ranked, key=lambda t: -ranked[t])[: round(SHARE * len(texts))])
+
+
+def replay(functions: list[Function], keep: float, promote: float) -> tuple[set[str], dict[str, float], dict[str, int]]:
+    """Who reaches the last stage, the seconds of each stage, and how many entered it."""
+    means: dict[str, list[float]] = {"quick": [0.0], "quality": [0.0]}  # the baselines' median begins them, as in a search
+    seconds = dict.fromkeys(("filters", "quick", "quality", "last"), 0.0)
+    entered, reached = dict.fromkeys(seconds, 0), set()
+
+    def enters(stage: str, f: Function) -> None:
+        seconds[stage] += f.seconds[stage]
+        entered[stage] += 1
+
+    for f in functions:
+        enters("filters", f)
+        if not f.passes:
+            continue
+        enters("quick", f)
+        bar = promote_bar(means["quick"], keep)
+        insort(means["quick"], -CLIP if f.quick is None else f.quick)
+        if f.quick is None or f.quick < bar:
+            continue
+        enters("quality", f)
+        bar = promote_bar(means["quality"], promote)
+        insort(means["quality"], -CLIP if f.quality is None else f.quality)
+        if f.quality is None or not f.above or f.quality < bar:
+            continue
+        enters("last", f)
+        reached.add(f.text)
+    return reached, seconds, entered
+
+
+def spent(functions: list[Function], seconds: dict[str, float], entered: dict[str, int]) -> tuple[float, float]:
+    """What the funnel spends over giving everything that passes the filters the last stage: of seconds, and of optimizer steps."""
+    passing = [f for f in functions if f.passes]
+    steps = sum(STEPS[stage] * entered[stage] for stage in STEPS)
+    return sum(seconds.values()) / sum(f.seconds["filters"] + f.seconds["last"] for f in passing), steps / (STEPS["last"] * len(passing))
+
+
+def choose(functions: list[Function], top: set[str]) -> tuple[float, float]:
+    """The shares that spend least on these functions and lose nothing of their top; else those that lose least."""
+
+    def cost(shares: tuple[float, float]) -> tuple[int, float]:
+        reached, seconds, entered = replay(functions, *shares)
+        return len(top - reached), spent(functions, seconds, entered)[0]
+
+    return min(product(SHARES, SHARES), key=cost)
+
+
+def show(name: str, functions: list[Function], top: set[str], keep: float, promote: float) -> None:
+    reached, seconds, entered = replay(functions, keep, promote)
+    wanted = top & {f.text for f in functions}
+    of_seconds, of_steps = spent(functions, seconds, entered)
+    print(
+        f"{name}: keep {keep:g}, promote {promote:g}: {len(wanted & reached)} of {len(wanted)} of the eventual top {100 * SHARE:g} % reach the last stage; ",
+        end="",
+    )
+    print(f"{of_seconds:.3f} of the seconds, {of_steps:.3f} of the steps; entered: {', '.join(f'{stage} {n}' for stage, n in entered.items())}")
+    for text in sorted(wanted - reached)[:10]:
+        print(f"  lost: {text}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    chosen = parser.parse_args()
+    rows = read(chosen.table / "results.jsonl")
+    rows.sort(key=lambda r: r.index)
+    last = {r.candidate: r for r in read(chosen.table / "top.jsonl")}
+    scale = scale_of(read(chosen.table / "baselines.jsonl"))
+    functions = [function_of(r, scale) for r in rows]
+    top = eventual_top(last, [f.text for f in functions], scale)
+    print(f"{len(functions)} functions, {sum(f.passes for f in functions)} pass the filters; {len(last)} have the last stage; the eventual top has {len(top)}")
+    half = len(functions) // 2
+    first, second = functions[:half], functions[half:]
+    keep, promote = choose(first, top & {f.text for f in first})
+    show("first half, chosen", first, top, keep, promote)
+    show("second half, judged", second, top, keep, promote)
+    for shares in ((keep, promote), (0.25, 0.2), (0.5, 0.04), (1.0, 0.1)):
+        show("whole table", functions, top, *shares)
+
+
+if __name__ == "__main__":
+    main()
