@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STATUSES = ("ok", "rejected", "duplicate", "nonfinite", "timeout", "memory", "crash", "error", "lost", "quarantined")
-STAGES = ("static", "numeric", "quick", "quality", "full", "final")
+STAGES = ("static", "numeric", "quick", "quality", "first", "full", "final")
 
 
 @dataclass(frozen=True)

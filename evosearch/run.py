@@ -59,7 +59,11 @@ def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | No
     """What the workers need to know of a configuration; with a run's `directory` long trainings are kept there."""
     sections = {name: getattr(config.judging, name) for name in ("quick", "quality", "full", "final")}
     asked = {"quality": tuple(config.judging.goals or ()), "full": tuple(config.judging.objectives)}
-    stages = {name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, asked.get(name, ()), s.optimizer) for name, s in sections.items() if s is not None}
+    stages = {
+        name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, asked.get(name, ()), s.optimizer, getattr(s, "keep", 1.0))
+        for name, s in sections.items()
+        if s is not None
+    }
     after = config.execution.save_states_after
     return Plan(
         **stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config), data=files_of(config),
@@ -80,12 +84,14 @@ def _limits(config: Config) -> Limits:
 def open_study(config: Config, log: Log) -> Study:
     """The study over an open log; asks that the log answers are replayed as they come."""
     space = space_of(config)
-    stages = {"quality": tuple(config.judging.quality.pairs)} | ({"quick": tuple(config.judging.quick.pairs)} if config.judging.quick else {})
+    judging = config.judging
+    stages = {"quality": tuple(judging.quality.pairs)} | ({"quick": tuple(judging.quick.pairs)} if judging.quick else {})
+    stages |= {"first": tuple(judging.full.pairs)} if judging.full.keep < 1 else {}
     settings = Settings(
         seed=config.seed, window=config.window, evaluations=config.budget.evaluations,
         baselines=tuple((name, baseline(name)) for name in config.baselines),
         directions={pair: direction(pair) for pair in config.judging.pairs}, stages=stages,
-        final_pairs=tuple(config.judging.final.pairs), promote=config.judging.promote, keep=config.judging.quick.keep if config.judging.quick else 1.0,
+        final_pairs=tuple(judging.final.pairs), promote=judging.promote, keep=judging.quick.keep if judging.quick else 1.0, keep_seeds=judging.full.keep,
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
     )  # fmt: skip
     required = Requirements(**config.space.require.model_dump())

@@ -138,6 +138,12 @@ class QuickSection(StageSection):
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
+class FullSection(StageSection):
+    """Every pair on the first seed at every rate, and the best `keep` share of all functions on the other seeds too."""
+
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class FiltersSection(Section):
     """What is tested before any training, cheap to dear; null switches a filter off (judging.filters.Limits)."""
 
@@ -155,7 +161,7 @@ class JudgingSection(Section):
     filters: FiltersSection = Field(default_factory=FiltersSection)
     quick: QuickSection | None = None
     quality: StageSection
-    full: StageSection
+    full: FullSection
     final: StageSection
     promote: Annotated[float, Field(gt=0, le=1)] = 0.1
     initialization: Literal["lecun", "gain"] = "lecun"  # gain: weights scaled by each function's own 1 / sqrt(E f^2)

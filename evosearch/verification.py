@@ -86,7 +86,7 @@ def verify(
     plan = _plan(config, seeds, plugins, directory)
     results = run_jobs(jobs, plan, executor, workers, on_progress)
     rows = [asdict(result) for result in results]
-    tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] == "full"))
+    tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] in ("first", "full")))
     directions = directions_of(config)
     verified = tuple(
         Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))

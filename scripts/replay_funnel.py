@@ -3,12 +3,13 @@
     python scripts/build_table.py --out tables/27x7          # once, some core-hours
     python scripts/replay_funnel.py tables/27x7
 
-The eventual top are the best 5 % of the functions by the last stage (three rates, eight seeds, three pairs), by the mean of their standardized
-test scores. The funnel goes through the table in its random order with the rules of a search (`search.scale`): a function stops at the
-filters, below the share to keep of the quick test, below the quality bar, or below the promoted share; the shares are of the
-functions seen so far. What it spends is the seconds and optimizer steps of the stages that it entered, over those of giving every function
-that passes the filters the last stage. The shares are chosen on the first half of the table, as those that spend least and lose nothing
-of its top, and judged on the second half.
+The eventual top are the best 5 % of the functions by the last stage (three rates, eight seeds, three pairs), by the mean of their
+standardized test scores. The funnel goes through the table in its random order with the rules of a search (`search.scale`): a
+function stops at the filters, below the share to keep of the quick test, below the quality bar, below the promoted share, or
+below the share to keep after the first seed; shares are of the functions seen so far that pass the filters. What it spends is the
+seconds and the optimizer steps of the stages that were entered, over those of giving every function that passes the filters
+both last stages. The shares are chosen on the first half of the table, as those that lose least of its top and of those
+spend least, and judged on the second half.
 """
 
 from __future__ import annotations
@@ -29,20 +30,22 @@ from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.objectives import direction
 from evosearch.search.scale import CLIP, Scale, freeze, promote_bar
 
+BARRED = PAIRS[:2]  # the deep plain network without activations beats ReLU: a bar between the two would be no bar
 SHARE = 0.05  # of the functions that is worth finding
-SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-STEPS = {"quick": 40 * len(PAIRS), "quality": 100 * len(PAIRS) * len(QUALITY_RATES), "last": 200 * len(PAIRS) * (len(SWEEP) + 7)}
+SHARES = {"quick": (0.3, 0.35, 0.4, 0.45, 0.5), "quality": (0.15, 0.2, 0.25, 0.3, 0.4), "first": (0.1, 0.12, 0.15, 0.2, 1.0)}
+STAGES = ("quick", "quality", "first", "seeds")
+STEPS = {"quick": 40, "quality": 100 * len(QUALITY_RATES), "first": 200 * len(SWEEP), "seeds": 200 * 7}  # of each pair
+FULL = STEPS["first"] + STEPS["seeds"]
 
 
 @dataclass(frozen=True)
 class Function:
-    """One row of the table: standardized means of the early tests (None where training broke), whether it is above the bar, and its costs."""
+    """One row of the table: what each test says of it (standardized means, None where training broke), and what each stage costs."""
 
     text: str
     passes: bool  # the filters
-    quick: float | None
-    quality: float | None
-    above: bool  # the quality bar
+    above: bool  # the quality bar of the pairs that have one
+    means: dict[str, float | None]
     seconds: dict[str, float]
 
 
@@ -67,17 +70,18 @@ def scale_of(baselines: list[Result]) -> Scale:
 
 
 def function_of(row: Result, scale: Scale) -> Function:
-    scores = early_scores(row)
+    scores = early_scores(row) | {f"first:{p}:0": row.scores[f"full:{p}:0"] for p in PAIRS if f"full:{p}:0" in row.scores}
 
     def mean(stage: str) -> float | None:
-        values = [scale.standardized(stage, p, scores[f"{stage}:{p}:0"], direction(p)) for p in PAIRS if f"{stage}:{p}:0" in scores]
+        on = "full" if stage == "first" else stage
+        values = [scale.standardized(on, p, scores[f"{stage}:{p}:0"], direction(p)) for p in PAIRS if f"{stage}:{p}:0" in scores]
         return fmean(values) if len(values) == len(PAIRS) else None
 
-    above = all(direction(p) * (scores.get(f"quality:{p}:0", -math.inf * direction(p)) - scale.quality[p]) >= 0 for p in PAIRS)
-    last = sum(row.seconds.get(f"full:{p}", 0.0) for p in PAIRS) * STEPS["last"] / (200 * len(PAIRS) * 2)  # the table's full stage has two seeds
-    seconds = {"filters": row.seconds.get("numeric", 0.0), "last": last}
+    above = all(direction(p) * (scores.get(f"quality:{p}:0", -math.inf * direction(p)) - scale.quality[p]) >= 0 for p in BARRED)
+    step = sum(row.seconds.get(f"full:{p}", 0.0) for p in PAIRS) / (200 * 2)  # the table's full stage: two seeds of 200 steps
+    seconds = {"filters": row.seconds.get("numeric", 0.0), "first": step * STEPS["first"], "seeds": step * STEPS["seeds"]}
     seconds |= {stage: sum(row.seconds.get(f"{stage}:{p}", 0.0) for p in PAIRS) for stage in ("quick", "quality")}
-    return Function(row.candidate, row.reason is None, mean("quick"), mean("quality"), above, seconds)
+    return Function(row.candidate, row.reason is None, above, {stage: mean(stage) for stage in STAGES[:-1]}, seconds)
 
 
 def eventual_top(last: dict[str, Result], texts: list[str], scale: Scale) -> set[str]:
@@ -90,60 +94,53 @@ def eventual_top(last: dict[str, Result], texts: list[str], scale: Scale) -> set
     return set(sorted(ranked, key=lambda t: -ranked[t])[: round(SHARE * len(texts))])
 
 
-def replay(functions: list[Function], keep: float, promote: float) -> tuple[set[str], dict[str, float], dict[str, int]]:
+def replay(functions: list[Function], shares: tuple[float, ...]) -> tuple[set[str], dict[str, float], dict[str, int]]:
     """Who reaches the last stage, the seconds of each stage, and how many entered it."""
-    means: dict[str, list[float]] = {"quick": [0.0], "quality": [0.0]}  # the baselines' median begins them, as in a search
-    seconds = dict.fromkeys(("filters", "quick", "quality", "last"), 0.0)
-    entered, reached = dict.fromkeys(seconds, 0), set()
-
-    def enters(stage: str, f: Function) -> None:
-        seconds[stage] += f.seconds[stage]
-        entered[stage] += 1
-
+    means: dict[str, list[float]] = {stage: [0.0] for stage in STAGES[:-1]}  # the baselines' median begins them, as in a search
+    seconds = dict.fromkeys(("filters", *STAGES), 0.0)
+    entered, reached = dict.fromkeys(STAGES, 0), set()
     for f in functions:
-        enters("filters", f)
+        seconds["filters"] += f.seconds["filters"]
         if not f.passes:
             continue
-        enters("quick", f)
-        bar = promote_bar(means["quick"], keep)
-        insort(means["quick"], -CLIP if f.quick is None else f.quick)
-        if f.quick is None or f.quick < bar:
-            continue
-        enters("quality", f)
-        bar = promote_bar(means["quality"], promote)
-        insort(means["quality"], -CLIP if f.quality is None else f.quality)
-        if f.quality is None or not f.above or f.quality < bar:
-            continue
-        enters("last", f)
-        reached.add(f.text)
+        bars = {stage: promote_bar(means[stage], share) for stage, share in zip(means, shares, strict=True)}
+        goes_on = True
+        for stage in STAGES:
+            if goes_on:
+                seconds[stage] += f.seconds[stage]
+                entered[stage] += 1
+            if stage == "seeds":
+                break
+            mean = f.means[stage] if goes_on else None
+            insort(means[stage], -CLIP if mean is None else mean)
+            goes_on = mean is not None and mean >= bars[stage] and (stage != "quality" or f.above)
+        if goes_on:
+            reached.add(f.text)
     return reached, seconds, entered
 
 
 def spent(functions: list[Function], seconds: dict[str, float], entered: dict[str, int]) -> tuple[float, float]:
-    """What the funnel spends over giving everything that passes the filters the last stage: of seconds, and of optimizer steps."""
+    """What the funnel spends over giving everything that passes the filters both last stages: of seconds, and of optimizer steps."""
     passing = [f for f in functions if f.passes]
-    steps = sum(STEPS[stage] * entered[stage] for stage in STEPS)
-    return sum(seconds.values()) / sum(f.seconds["filters"] + f.seconds["last"] for f in passing), steps / (STEPS["last"] * len(passing))
+    whole = sum(f.seconds["filters"] + f.seconds["first"] + f.seconds["seeds"] for f in passing)
+    return sum(seconds.values()) / whole, sum(STEPS[stage] * n for stage, n in entered.items()) / (FULL * len(passing))
 
 
-def choose(functions: list[Function], top: set[str]) -> tuple[float, float]:
-    """The shares that spend least on these functions and lose nothing of their top; else those that lose least."""
+def choose(functions: list[Function], top: set[str]) -> tuple[float, ...]:
+    """The shares that lose least of the top of these functions, and of those the ones that spend least."""
 
-    def cost(shares: tuple[float, float]) -> tuple[int, float]:
-        reached, seconds, entered = replay(functions, *shares)
+    def cost(shares: tuple[float, ...]) -> tuple[int, float]:
+        reached, seconds, entered = replay(functions, shares)
         return len(top - reached), spent(functions, seconds, entered)[0]
 
-    return min(product(SHARES, SHARES), key=cost)
+    return min(product(*SHARES.values()), key=cost)
 
 
-def show(name: str, functions: list[Function], top: set[str], keep: float, promote: float) -> None:
-    reached, seconds, entered = replay(functions, keep, promote)
+def show(name: str, functions: list[Function], top: set[str], shares: tuple[float, ...]) -> None:
+    reached, seconds, entered = replay(functions, shares)
     wanted = top & {f.text for f in functions}
     of_seconds, of_steps = spent(functions, seconds, entered)
-    print(
-        f"{name}: keep {keep:g}, promote {promote:g}: {len(wanted & reached)} of {len(wanted)} of the eventual top {100 * SHARE:g} % reach the last stage; ",
-        end="",
-    )
+    print(f"{name}: shares {', '.join(f'{s:g}' for s in shares)}: {len(wanted & reached)} of {len(wanted)} of the eventual top reach the last stage; ", end="")
     print(f"{of_seconds:.3f} of the seconds, {of_steps:.3f} of the steps; entered: {', '.join(f'{stage} {n}' for stage, n in entered.items())}")
     for text in sorted(wanted - reached)[:10]:
         print(f"  lost: {text}")
@@ -162,11 +159,10 @@ def main() -> None:
     print(f"{len(functions)} functions, {sum(f.passes for f in functions)} pass the filters; {len(last)} have the last stage; the eventual top has {len(top)}")
     half = len(functions) // 2
     first, second = functions[:half], functions[half:]
-    keep, promote = choose(first, top & {f.text for f in first})
-    show("first half, chosen", first, top, keep, promote)
-    show("second half, judged", second, top, keep, promote)
-    for shares in ((keep, promote), (0.25, 0.2), (0.5, 0.04), (1.0, 0.1)):
-        show("whole table", functions, top, *shares)
+    shares = choose(first, top & {f.text for f in first})
+    show("first half, chosen", first, top, shares)
+    show("second half, judged", second, top, shares)
+    show("whole table", functions, top, shares)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def judge(reading: Reading, times: Mapping[str, float]) -> Verdict | None:
     if reading.pick is None or not reading.finished:
         return None
     names = baseline_names(reading.config)
-    tried = sum(1 for r in reading.searched if is_found(r) and r["stage"] == "full")
+    tried = sum(1 for r in reading.searched if is_found(r) and r["stage"] in ("first", "full"))
     against = {str(r["candidate"]): names.get(r["candidate"], str(r["candidate"])) for r in reading.finals}
     comparisons = compare(reading.finals, reading.pick.candidate, against, directions_of(reading.config), tried)
     return Verdict(conclusion(comparisons, times.get(reading.pick.candidate)), tried, tuple(comparisons))

@@ -163,9 +163,8 @@ def _counts(reading: Reading) -> list[str]:
         lines.append(f"{more} more fully trained in {reading.directory}/results")
     if reasons:
         lines.append(f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}")
-    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in ("numeric", "quick", "quality", "full", "final")}
-    if not any("quick" in row["seconds"] for row in reading.rows):
-        del spent["quick"]
+    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in ("numeric", "quick", "quality", "first", "full", "final")}
+    spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first")}
     return [*lines, f"seconds of workers: {', '.join(f'{stage}{NO_BREAK}{seconds:.0f}' for stage, seconds in spent.items())}"]
 
 

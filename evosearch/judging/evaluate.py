@@ -56,6 +56,7 @@ class Stage:
     seeds: int = 1
     objectives: tuple[str, ...] = ()
     optimizer: str = "adam"
+    keep: float = 1.0  # of `full`: the share of all functions that goes on after the first seed
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,7 @@ class _Run:
         with self._timed("quality"):
             above = self._quality()
         if above:
-            with self._timed("full"):
-                self._full()
+            self._full(self.plan.full)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -260,17 +260,26 @@ class _Run:
         distance = direction(pair) * (score - self.job.bar[f"center:{name}:{pair}"]) / self.job.bar[f"spread:{name}:{pair}"]
         return max(-3.0, min(3.0, distance))
 
-    def _full(self) -> None:
-        for pair in self.plan.full.pairs:
-            self._sweep(pair, self.plan.full, "full", self.job.seed)
+    def _full(self, stage: Stage) -> None:
+        """All pairs on the first seed, and on the others the share that is to be kept."""
+        if stage.keep < 1:
+            with self._timed("first"):
+                firsts = {pair: self._best(pair, stage, self.job.seed) for pair in stage.pairs}
+                self.scores |= {f"first:{pair}:0": trained.validation for pair, (_, trained) in firsts.items()}
+                mean = fmean(self._standardized("first", pair, trained.validation) for pair, (_, trained) in firsts.items())
+            if self.job.bar and mean < self.job.bar["seeds"]:
+                return
+        with self._timed("full"):
+            for pair in stage.pairs:
+                best, first = firsts[pair] if stage.keep < 1 else self._best(pair, stage, self.job.seed)
+                self._on_seeds(pair, stage, "full", self.job.seed, best, first)
 
     def _final(self) -> None:
         for pair in self.job.pairs:
-            self._sweep(pair, self.plan.final, "final", self.job.seed)
+            self._on_seeds(pair, self.plan.final, "final", self.job.seed, *self._best(pair, self.plan.final, self.job.seed))
 
-    def _sweep(self, pair: str, stage: Stage, name: str, first_seed: int) -> None:
-        """All rates on the first seed, the best of them on every seed; the test split once a seed."""
-        best, first = self._best(pair, stage, first_seed)
+    def _on_seeds(self, pair: str, stage: Stage, name: str, first_seed: int, best: float, first: Trained) -> None:
+        """The best rate of the first seed on every seed; the test split once a seed."""
         self.rates[f"{name}:{pair}"] = best
         for k in range(stage.seeds):
             trained = first if k == 0 else self._train(pair, first_seed + k, best, stage)

@@ -65,7 +65,7 @@ def freeze(baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str
     if missing:
         raise ValueError(f"the quality bar needs the baselines {trivial} and {usual}; `{missing[0]}` has no scores, see its row in the log")
     center, spread, quality = {}, {}, {}
-    for stage in ("quick", "quality", "full"):
+    for stage in ("quick", "quality", "first", "full"):
         by_pair = [pair_scores(scores, stage) for scores in baselines.values()]
         for pair in {p for scores in by_pair for p in scores}:
             values = [scores[pair] for scores in by_pair if pair in scores]
@@ -87,7 +87,7 @@ def standardize(row: Mapping[str, Any], scale: Scale, directions: Mapping[str, i
     And of `goals` that networks are measured for, the means over pairs.
     """
     found: dict[str, float] = {}
-    for stage, prefix in (("quick", "quick_"), ("quality", "quality_"), ("full", "")):
+    for stage, prefix in (("quick", "quick_"), ("quality", "quality_"), ("first", "first_"), ("full", "")):
         scores = pair_scores(row["scores"], stage)
         wanted = {key.partition(":")[2] for key in scale.center if key.startswith(f"{stage}:")}
         if scores and set(scores) == wanted:

@@ -47,10 +47,11 @@ class Settings:
     evaluations: int  # dispatched jobs, baselines included, final check not
     baselines: tuple[tuple[str, str], ...]  # (name, formula)
     directions: Mapping[str, int]
-    stages: Mapping[str, tuple[str, ...]]  # the pairs of `quality` and, where there is one, of `quick`
+    stages: Mapping[str, tuple[str, ...]]  # the pairs of `quality` and, where they are, of `quick` and of `full`'s `first` seed
     final_pairs: tuple[str, ...]
     promote: float
     keep: float = 1.0  # of the quick test
+    keep_seeds: float = 1.0  # of the full one after its first seed
     trivial: str = "identity"  # the baseline that gives what no layer gives
     usual: str = "relu"  # and what the usual one gives: the quality bar is half way between
     goals: tuple[Goal, ...] = GOALS  # what selection optimizes beside the mean
@@ -155,7 +156,7 @@ class Study:
 
     def _bar(self) -> dict[str, float]:
         assert self.scale is not None
-        shares = {"quality": ("promote", self.settings.promote), "quick": ("keep", self.settings.keep)}
+        shares = {"quality": ("promote", self.settings.promote), "quick": ("keep", self.settings.keep), "first": ("seeds", self.settings.keep_seeds)}
         bar = {}
         for stage, pairs in self.settings.stages.items():
             name, share = shares[stage]

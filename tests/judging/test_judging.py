@@ -202,3 +202,20 @@ def test_a_loop_of_ones_own_may_differentiate_twice():
         return {"validation": float(x.grad.abs().sum()), "test": 0.0}
 
     assert training._own_loop("own", loop, lambda features: compile("x * sin(x)"), 0, Budget(1, 1.0, "cpu")).validation > 0
+
+
+def test_below_the_bar_of_the_first_seed_no_other_is_trained():
+    plan = replace(PLAN, full=replace(PLAN.full, keep=0.5))
+    first = {f"{what}:first:{pair}": value for pair in PLAN.full.pairs for what, value in (("center", 10.0), ("spread", 10.0))}
+
+    def judged_at(bar):
+        (result,) = evaluate([Job(3, "tanh(x)", 0, "search", (), BAR | first | {"seeds": bar})], plan)
+        return result
+
+    low, high = judged_at(3.1), judged_at(-3.0)
+    assert (low.status, low.stage, "full" in low.seconds) == ("ok", "first", False)
+    assert {key for key in low.scores if not key.startswith("quality:")} == {f"first:{pair}:0" for pair in PLAN.full.pairs}
+    assert (high.status, high.stage) == ("ok", "full")
+    whole = judged("tanh(x)", BAR)
+    assert {key: high.scores[key] for key in whole.scores} == whole.scores
+    assert all(high.scores[f"first:{pair}:0"] == high.scores[f"full:{pair}:0"] for pair in PLAN.full.pairs)

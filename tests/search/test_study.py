@@ -23,7 +23,19 @@ BASELINES = (("identity", "x"), ("relu", "relu(x)"), ("tanh", "tanh(x)"), ("sine
 
 
 def settings(evaluations=40, seed=0, window=6, goals=GOALS):
-    return Settings(seed, window, evaluations, BASELINES, {"a": 1, "b": -1, "u": 1}, {"quality": ("a",), "quick": ("a",)}, ("u",), 0.3, 0.5, goals=goals)
+    return Settings(
+        seed,
+        window,
+        evaluations,
+        BASELINES,
+        {"a": 1, "b": -1, "u": 1},
+        {"quality": ("a",), "quick": ("a",), "first": ("a",)},
+        ("u",),
+        0.3,
+        0.5,
+        0.2,
+        goals=goals,
+    )
 
 
 def answer(job):
@@ -45,6 +57,9 @@ def answer(job):
     mean = (number - job.bar["center:quality:a"]) / job.bar["spread:quality:a"] if job.bar else 9
     if job.bar and mean < job.bar["promote"]:
         return Result(job.index, job.candidate, "ok", None, "quality", scores, objectives=objectives)
+    scores["first:a:0"] = number
+    if job.bar and (number - job.bar["center:first:a"]) / job.bar["spread:first:a"] < job.bar["seeds"]:
+        return Result(job.index, job.candidate, "ok", None, "first", scores, objectives=objectives)
     objectives |= {f"noise:{pair}:{s}": number * 3 % 50 for pair in "ab" for s in range(2)}
     scores |= {f"full:{pair}:{s}": number + s / 10 for pair in "ab" for s in range(2)}
     return Result(job.index, job.candidate, "ok", None, "full", scores, objectives=objectives)
@@ -281,6 +296,7 @@ def test_the_quick_test_keeps_its_share(tmp_path):
     drive(tmp_path, evaluations=200)
     with Log(tmp_path) as log:
         rows = [r for r in log.rows() if r["index"] is not None and r["index"] < FINAL_INDEX]
+    assert 0 < sum(r["stage"] == "first" for r in rows) < sum(r["stage"] in ("first", "full") for r in rows) < 0.4 * len(rows)
     stopped = [r for r in rows if r["reason"] == "quick:mean"]
     assert 0.35 < len(stopped) / len(rows) < 0.75
     assert not any(r["proposer"] == "baseline" for r in stopped)
