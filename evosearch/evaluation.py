@@ -145,8 +145,8 @@ def evaluate_formula(
     stage = Stage(tuple(pairs), steps, RATES, seeds, wanted)
     plan = Plan(stage, stage, stage, device, tuple(plugins), data=tuple(data))
     contestants = [formula, *names]
-    check_models(pairs)
     install(data)
+    check_models(pairs)
     if on_start:
         on_start()
     jobs = [Job(i, c, first_seed, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]
@@ -205,11 +205,12 @@ def _measured(name: str, pair: str, rows: Sequence[Mapping[str, Any]], candidate
     table, begin = ("objectives", objective) if objective else ("scores", "final")
     scores = tuple(
         score for row in rows if row["candidate"] == candidate and row["status"] == "ok"
-        for key, score in row[table].items() if key.startswith(f"{begin}:{pair}:")
+        for key, score in row[table].items() if key.rpartition(":")[0] == f"{begin}:{pair}"
     )  # fmt: skip
     if not scores:
         return None
-    return Measured(name, pair, scores, fmean(scores), half_width(scores, 0.95) if len(scores) > 1 and stdev(scores) > 0 else 0.0, objective)
+    half = half_width(scores, 0.95) if len(scores) < 2 or stdev(scores) > 0 else 0.0
+    return Measured(name, pair, scores, fmean(scores), half, objective)
 
 
 def table_of(found: Evaluation) -> list[str]:

@@ -40,14 +40,15 @@ def rerank(
 ) -> tuple[list[Gain], dict[str, str]]:  # fmt: skip
     """Every candidate against every rival (text to name) under each condition, on the plan's final pairs; and who failed where, with the reason.
 
-    A training loop of the user's own has its own optimizer, and a model without a width is not widened: they are left out there.
+    A training loop of the user's own has its own optimizer, and a model without a width is not widened: they are left out.
     """
     found: list[Gain] = []
     failed: dict[str, str] = {}
     texts = list(dict.fromkeys([*candidates, *rivals]))
     for optimizer, width in CONDITIONS:
         own = () if optimizer == "adam" else [pair for pair in plan.final.pairs if parse_pair(pair).architecture == OWN]  # has its own optimizer
-        pairs = tuple(wide for pair in plan.final.pairs if pair not in own and (wide := widened(pair, width)) is not None)
+        fits = [pair for pair in plan.final.pairs if all(widened(pair, w) for _, w in CONDITIONS)]  # the same ones at every width
+        pairs = tuple(widened(pair, width) or pair for pair in fits if pair not in own)
         if not pairs:
             continue
         rates = SGD_RATES if optimizer == "sgd" else plan.final.rates
@@ -65,25 +66,34 @@ def rerank(
 
 
 def trend(gains: Sequence[Gain]) -> str:
-    """What becomes of a gain with the width: `grows`, `holds`, `vanishes` or `turns`, or `none` where there was no gain to begin with."""
-    first, last = min(gains, key=lambda g: g.width), max(gains, key=lambda g: g.width)
+    """What becomes of a gain with the width, by its 95 % intervals: `grows`, `holds`, `vanishes`, `turns` or `unclear`.
+
+    `none` where there was no gain to begin with, `unknown` where the narrowest or the widest networks were not trained.
+    """
+    by_width = {g.width: g for g in gains}
+    widths = [width for optimizer, width in CONDITIONS if optimizer == "adam"]
+    if min(widths) not in by_width or max(widths) not in by_width:
+        return "unknown"
+    first, last = by_width[min(widths)], by_width[max(widths)]
     if first.low <= 0:
         return "none"
     if last.low > first.high:
         return "grows"
     if last.high < 0:
         return "turns"
-    return "holds" if last.low > 0 else "vanishes"
+    if last.low > 0:
+        return "holds"
+    return "vanishes" if last.high < first.low else "unclear"
 
 
 def table_of(gains: Sequence[Gain]) -> list[str]:
     """One line a candidate and rival: the gap under each condition, and what becomes of it with the width."""
-    lines = ["second optimizer and wider networks: gaps in spreads of each pair with 95 % intervals over seeds"]
+    lines = ["by Adam, by SGD and on wider networks: gaps in spreads of each pair with 95 % intervals over seeds"]
     for candidate in dict.fromkeys(g.candidate for g in gains):
         lines += ["", candidate]
         for rival in dict.fromkeys(g.against for g in gains if g.candidate == candidate):
             rows = [g for g in gains if (g.candidate, g.against) == (candidate, rival)]
             shown = "; ".join(f"{g.optimizer} x{g.width} {g.difference:+.2f} [{g.low:+.2f}, {g.high:+.2f}]" for g in rows)
             word = trend([g for g in rows if g.optimizer == "adam"])
-            lines.append(f"  over {rival}: {shown}; gain with width: {word}")
+            lines.append(f"  over {rival}: {shown}; gain with width: {word if word != 'none' else 'none to begin with'}")
     return lines

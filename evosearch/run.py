@@ -9,6 +9,7 @@ import os
 import platform
 import random
 import re
+import shutil
 import signal
 import sys
 import time
@@ -289,6 +290,8 @@ def run(
                 on_start()
             _loop(study, executor, clock, interrupted, on_progress)
         finished = not study.wants_more()
+        if finished:  # of jobs that were killed by a limit
+            shutil.rmtree(directory / STATES, ignore_errors=True)
         log.write_status(study.progress() | {"finished": finished, "seconds": round(clock.seconds, 1)})
         study.close_segment()
         if finished and study.pick() is None:

@@ -193,6 +193,8 @@ class JudgingSection(Section):
         for name in ("quick", "quality"):
             if getattr(self, name) is not None and getattr(self, name).seeds != 1:
                 raise ValueError(f"the {name} test has one seed; put more seeds in `full`")
+        if self.quick is not None and self.quick.steps >= self.quality.steps:
+            raise ValueError(f"the quick test is shorter than the quality test of {self.quality.steps} steps; received {self.quick.steps}")
         return self
 
     @property

@@ -18,11 +18,12 @@ from evosearch.evaluation import run_jobs
 from evosearch.job import Job
 from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.evaluate import Plan
+from evosearch.judging.fingerprint import model_hashes
 from evosearch.judging.tasks.files import install
 from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
-from evosearch.run import files_of, plan_of
+from evosearch.run import files_of, plan_of, stored
 from evosearch.search.pick import best_controls, is_found
 from evosearch.search.pick import contestants as rivals
 from evosearch.search.store import Row, write_atomically
@@ -52,6 +53,7 @@ class Verification:
     controls: dict[str, str]
     failed: dict[str, str]
     gains: tuple[Gain, ...] = ()  # under other conditions, if asked for
+    optimizer: str = "adam"
 
     def to_text(self) -> str:
         """Indented JSON."""
@@ -77,6 +79,7 @@ def verify(
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
+    _refuse_other_models(directory, config, plugins)
     given = files_of(config)
     for file in given:
         check_unchanged(file)
@@ -95,28 +98,46 @@ def verify(
     usual = next(text for text, name in baseline_names(config).items() if name == QUALITY_BAR[config.space.slot][1])
     strongest = {*rivals(reading.searched, reading.pick, usual), *(row["candidate"] for row in controls.values())}
     opponents = {text: name for text, name in names.items() if text in strongest and text not in candidates}
-    gains, broken = rerank(candidates, opponents, plan, seeds, executor, workers, on_progress) if conditions else ([], {})
     found = Verification(
-        tuple(config.judging.final.pairs), seeds, tried, verified, {CONTROLS[who]: _share(reading, who, row) for who, row in controls.items()},
-        {f"{r.candidate} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"} | broken, tuple(gains),
+        tuple(config.judging.final.pairs), seeds, tried, verified, controls_of(reading, controls),
+        {f"{r.candidate} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"},
+        optimizer=plan.final.optimizer,
     )  # fmt: skip
     write_atomically(directory / "verify.json", found.to_text().encode())
+    if conditions:  # hours more, perhaps: what is known is written first
+        gains, broken = rerank(candidates, opponents, plan, seeds, executor, workers, on_progress)
+        found = replace(found, gains=tuple(gains), failed={**found.failed, **broken})
+        write_atomically(directory / "verify.json", found.to_text().encode())
     return found
+
+
+def _refuse_other_models(directory: Path, config: Config, plugins: Sequence[PlugIn]) -> None:
+    before, now = stored(directory, plugins)[1].get("models", {}), model_hashes(config.judging.pairs)
+    changed = [model for model in now if now[model] != before.get(model)]
+    if changed:
+        raise ValueError(f"{directory} was searched with another version of {changed[0]}: its module's file has changed; restore it, or search again")
+
+
+def controls_of(reading: Reading, best: dict[str, Row]) -> dict[str, str]:
+    """Of each control that ran, what it proposed best and how many functions it was given."""
+    others = sum(1 for r in reading.searched if is_found(r))
+    said = {}
+    for who in dict.fromkeys(str(r["proposer"]) for r in reading.searched if r["proposer"] in CONTROLS):
+        given = sum(1 for r in reading.searched if r["proposer"] == who)
+        text = best[who]["candidate"] if who in best else "none was fully trained"
+        said[CONTROLS[who]] = f"{text} (the best of {given} functions; the search had {others})"
+    return said
 
 
 def leaders(reading: Reading, top: int) -> list[str]:
     """The pick, then the found functions with the best mean. Raises ValueError when there is none."""
     if reading.pick is None:
-        raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with `evosearch resume {reading.directory}`")
+        again = f"run SPACE.yaml --out {reading.directory} --set budget.evaluations=N" if reading.finished else f"resume {reading.directory}"
+        more = f"`evosearch {again}`" + ", N a larger total" * reading.finished
+        raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with {more}")
     found = [r for r in reading.searched if is_found(r) and r["stage"] == "full" and "mean" in r["objectives"]]
     found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
     return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
-
-
-def _share(reading: Reading, who: str, row: Row) -> str:
-    given = sum(1 for r in reading.searched if r["proposer"] == who)
-    others = sum(1 for r in reading.searched if is_found(r))
-    return f"{row['candidate']} (the best of {given} functions; the search had {others})"
 
 
 def _plan(config: Config, seeds: int, plugins: Sequence[PlugIn], directory: Path) -> Plan:
@@ -126,13 +147,14 @@ def _plan(config: Config, seeds: int, plugins: Sequence[PlugIn], directory: Path
 
 def table_of(found: Verification) -> list[str]:
     """The verdicts as lines of text."""
-    lines = [f"{found.seeds} fresh seeds on {len(found.pairs)} pairs that the search never saw: {', '.join(found.pairs)}"]
+    lines = [f"{found.seeds} fresh seeds on {len(found.pairs)} pairs that the search never saw, by {found.optimizer}: {', '.join(found.pairs)}"]
     for verified in found.verified:
         lines += ["", verified.candidate]
         for c in verified.comparisons:
             across = f"; over pairs [{c.pairs_low:+.2f}, {c.pairs_high:+.2f}]" if c.pairs_low is not None else ""
             lines.append(f"  {c.verdict:<10} than {c.against}: {c.difference:+.2f} spreads [{c.low:+.2f}, {c.high:+.2f}] at {100 * c.level:.2f} %{across}")
-    lines += ["", "better is what is above 0 by both intervals: over seeds, and over pairs"]
+    several = any(c.pairs_low is not None for v in found.verified for c in v.comparisons)
+    lines += ["", "better is what is above 0 by both intervals: over seeds, and over pairs"] if several else [""]
     lines += [*(f"control {name}: {text}" for name, text in found.controls.items())]
     if not found.controls:
         lines.append("no control ran in this search: `controls: {random: 1, tuned: 1}` gives each as many functions as the search")

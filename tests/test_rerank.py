@@ -49,10 +49,17 @@ def gain(width, low, high):
     return Gain("f", "relu", "adam", width, (low + high) / 2, low, high)
 
 
-@pytest.mark.parametrize(("widest", "word"), [((2.0, 3.0), "grows"), ((0.2, 1.0), "holds"), ((-0.5, 0.5), "vanishes"), ((-2.0, -1.0), "turns")])
+@pytest.mark.parametrize(("widest", "word"), [((2.0, 3.0), "grows"), ((0.2, 1.0), "holds"), ((-0.5, 0.4), "vanishes"), ((-2.0, -1.0), "turns")])
 def test_the_trend_in_a_word(widest, word):
     assert trend([gain(1, 0.5, 1.5), gain(2, 0.0, 9.0), gain(4, *widest)]) == word
     assert trend([gain(1, -0.1, 1.5), gain(4, *widest)]) == "none"
+
+
+def test_no_word_where_it_is_not_known():
+    assert trend([gain(1, 0.5, 1.5), gain(2, 0.5, 1.5)]) == trend([gain(2, 0.5, 1.5), gain(4, 0.5, 1.5)]) == "unknown"
+    assert trend([gain(1, 0.1, 0.3), gain(4, -0.05, 1.05)]) == "unclear"
+    assert widened("digits/mlp.2048", 4) is None
+    assert widened("digits/mlp.1024", 4) == "digits/mlp.4096"
 
 
 def test_every_condition_is_trained():

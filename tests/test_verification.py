@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -68,3 +69,7 @@ def test_the_page_of_the_run_says_what_was_verified(finished):
     file = directory / "verify.json"
     file.write_text(file.read_text().replace('"seeds": 3', '"seeds": "\\u001b[2J"'))
     assert "is damaged" in verified_lines(directory)[0]
+    file.unlink()
+    os.mkfifo(file)
+    assert "is not what" in verified_lines(directory)[0]
+    file.unlink()

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from evosearch.cli.app import app
+from evosearch.cli.app import app, printable
 from evosearch.cli.judging import evaluate, inspect, tasks, verify
 from evosearch.cli.layers import explain, export, library, operators
 from evosearch.cli.search import resume, run, top
@@ -35,7 +35,7 @@ def main() -> None:
         print(f"evosearch: {' '.join(error.format_message().split())} (see `{path} --help`)", file=sys.stderr)  # type: ignore[attr-defined]
         code = 2
     except (ValueError, OSError) as error:
-        print(f"evosearch: {' '.join(str(error).split())}", file=sys.stderr)
+        print(printable(f"evosearch: {' '.join(str(error).split())}"), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 130

@@ -43,8 +43,13 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
 
 
+def printable(text: str) -> str:
+    """The text without the letters that a terminal would obey: names may come from a stranger's file."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
 def print_lines(lines: Sequence[str]) -> None:
-    print("\n".join(lines), flush=True)
+    print(printable("\n".join(lines)), flush=True)
 
 
 def load_plugins(paths: Sequence[Path] | None) -> tuple[PlugIn, ...]:

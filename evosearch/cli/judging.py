@@ -37,7 +37,7 @@ def evaluate(
     workers: Workers = None,
     executor: Executor = "local",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    objectives: Annotated[Optional[str], typer.Option(help="Measured too, separated by commas: noise,quant4 (`evosearch tasks` lists them).")] = None,
+    objectives: Annotated[Optional[str], typer.Option(help="Measured on the trained networks too, separated by commas: noise,quant4.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print data in place of a table.")] = False,
     plugin: Plugins = None,
     data: Data = None,

@@ -53,7 +53,7 @@ def _mode(path: Path) -> int:
     try:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError("there is no such file or folder; check the path") from None
+        raise DataError("there is no such file or folder; check the path; if it moved: evosearch run YAML --set data.NAME=PATH --out RUN") from None
     except (OSError, ValueError) as error:
         raise DataError(f"it cannot be looked at: {getattr(error, 'strerror', None) or error}") from error
     if stat.S_ISLNK(mode):

@@ -198,9 +198,10 @@ def brief(file: DataFile, table: Table, pairs: Sequence[str]) -> list[str]:
     split = ", ".join(f"{region} {count}" for region, count in zip(REGIONS, rows, strict=True))
     used = dict.fromkeys(named.architecture for named in map(parse_pair, pairs) if named.task == file.name)
     what = f"{len(table.classes)} classes" if table.classes else f"numbers to predict, {table.targets.shape[1]} per input"
-    rates = _rates({architecture: RATES[architecture] for architecture in used})
+    rates = _rates({architecture: RATES[architecture] for architecture in used if architecture in RATES})  # a model of the user's says its own
     size = _size(sum(rows), table.inputs.shape[1:])
-    line = f"data {file.name}: {size}, {what}; {split}; learning rates are defaults that nobody tuned for it: {rates}"
+    line = f"data {file.name}: {size}, {what}; {split}"
+    line += f"; learning rates are defaults that nobody tuned for it: {rates}" if rates else ""
     return [line, *(f"  warning: {text}" for text in warnings(table))]
 
 

@@ -36,6 +36,8 @@ def page(reading: Reading, summary: Summary | None, note: str, width: int | None
         lines += ["", *_measured(reading, summary, rows, width), ""]
     for text in _counts(reading):
         lines += say(text)
+    if reading.config.judging.initialization == "gain":
+        lines += say("weights behind the first layer were scaled by each function's own 1 / sqrt(E f^2): judging.initialization is gain")
     if summary:
         lines += _equal_forms(summary, rows, width)
     for text in [*reading.notices, *([note] if note else [])]:
@@ -183,13 +185,14 @@ def _final_check(verdict: Verdict, numbers: dict[str, str], width: int | None) -
         Column("gap", [f"{c.difference:+.2f}" for c in comparisons]),
         Column("interval", [f"[{c.low:+.2f}, {c.high:+.2f}]" for c in comparisons], 2),
         Column("over pairs", ["" if c.pairs_low is None else f"[{c.pairs_low:+.2f}, {c.pairs_high:+.2f}]" for c in comparisons], 3),
-        *(Column(numbers[p], [_number(c.per_pair[p], p, "+") if p in c.per_pair else "none" for c in comparisons], 1) for p in pairs),
+        *(Column(numbers[p], [_number(c.per_pair[p], p, "+") if p in c.per_pair else "failed" for c in comparisons], 1) for p in pairs),
     ]
     lines, left_out = grid(columns, width)
     first = comparisons[0]
     legend = [
-        f"final check: fresh seeds on pairs that the search never saw; gap: mean of {first.samples} paired differences in spreads of each pair, "
-        f"more is better; its interval at {100 * first.level:.2f} %, corrected for {verdict.tried} fully trained x {len(comparisons)} comparisons",
+        f"final check: fresh seeds on pairs that the search never saw; gap: mean of {max(c.samples for c in comparisons)} paired differences (fewer where "
+        f"a training failed) in spreads of each pair, more is better; its interval at {100 * first.level:.2f} %, corrected for {verdict.tried} fully "
+        f"trained x {len(comparisons)} comparisons",
         "over pairs: the interval of the pairs' mean gaps, for other pairs like these; better is what is above 0 by both intervals",
         f"mean differences, more is better: {_meaning(pairs, numbers, False)}" if pairs else "",
         f"left out at {width} columns: {', '.join(left_out)}" if left_out else "",

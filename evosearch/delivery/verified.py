@@ -9,11 +9,14 @@ from typing import Any
 from evosearch.search.store import LogError, read_bytes
 
 WORDS = ("better", "not better", "worse")
+LARGEST = 1 << 20  # bytes
 
 
 def verified_lines(directory: Path) -> list[str]:
     """The verdicts of verify.json in words, none where there is no such file; what is no such file of ours is said to be damaged."""
     file = directory / "verify.json"
+    if file.exists() and not (file.is_file() and not file.is_symlink() and file.stat().st_size <= LARGEST):
+        return [f"{file} is not what `evosearch verify {directory}` writes"]
     try:
         found = json.loads(read_bytes(file))
         return [_line(found["seeds"], len(found["pairs"]), one) for one in found["verified"]]

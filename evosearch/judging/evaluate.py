@@ -137,7 +137,7 @@ def _prepare(pair: str, plan: Plan, first: bool) -> None:
     try:
         task(named.task).load(named.variant)
         if first or TASKS[named.task].from_file:
-            train(pair, lambda num_features, apply_act=True: nn.ReLU(), seed=0, rate=1.0, steps=1, device=plan.device, slot=plan.slot)
+            train(pair, lambda *features, **options: nn.ReLU(), seed=0, rate=1.0, steps=1, device=plan.device, slot=plan.slot)
     except Exception as error:
         texts = {plugin.name for plugin in plan.plugins}
         places = [f"{os.path.basename(f.filename)}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename) in texts]
@@ -187,8 +187,7 @@ class _Run:
         self.rates: dict[str, float] = {}
         self.objectives: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
-        name = hashlib.sha256(job.to_text().encode()).hexdigest()[:32]
-        self.state = SavedState(Path(plan.states or "-") / name, plan.states_after if plan.states else math.inf)
+        self.state = SavedState(Path(plan.states or "-") / _state_name(job, plan), plan.states_after if plan.states else math.inf)
         self.gain = 1.0
 
     def read(self) -> None:
@@ -317,6 +316,14 @@ class _Run:
             pair, self.make_layer, seed, rate, stage.steps, self.plan.device, self.plan.slot,
             optimizer=stage.optimizer, gain=self.gain, state=self.state,
         )  # fmt: skip
+
+
+def _state_name(job: Job, plan: Plan) -> str:
+    """The name of a job's saved states, by all that its trainings are a function of."""
+    pairs = {parse_pair(pair).architecture for pair in (*plan.pairs, *job.pairs)}
+    models = [factory.source(architecture) for architecture in sorted(pairs) if ":" in architecture] if plan.states else []
+    parts = [job.to_text(), torch.__version__, plan.initialization, plan.slot, *(p.digest for p in plan.plugins), *(f.sha256 for f in plan.data)]
+    return hashlib.sha256("\n".join(parts).encode() + b"".join(models)).hexdigest()[:32]
 
 
 def initial_gain(graph: Graph) -> float:

@@ -5,6 +5,7 @@ The network is left as it was. What is drawn comes from the training's seed, so 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from statistics import fmean
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn.utils import parametrize
 
 from evosearch.judging.architectures import MakeLayer
 from evosearch.judging.tasks import Split
@@ -102,13 +103,35 @@ def with_bits(network: Network, bits: int) -> float:
 
 
 def without_weights(network: Network, share: float) -> float:
-    """The score with the least `share` of the weights of all linear maps and convolutions together at zero, by magnitude; of equal ones the first."""
-    weights = {f"{name}.weight": module.weight for name, module in network.model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))}
-    flat = torch.cat([w.flatten() for w in weights.values()])
-    flat[flat.abs().argsort(stable=True)[: round(share * len(flat))]] = 0
-    parts = flat.split([w.numel() for w in weights.values()])  # type: ignore[no-untyped-call]
-    pruned = {name: part.view_as(w) for (name, w), part in zip(weights.items(), parts, strict=True)}
-    return _score(network, lambda x: functional_call(network.model, pruned, (x,)))
+    """The score with the least `share` of the weights of all linear maps and convolutions together at zero, by magnitude; of equal ones the first.
+
+    A copy is pruned: a weight that several layers share counts once, one that is computed (weight norm) as what it comes to. NaN without any.
+    """
+    model = copy.deepcopy(network.model)
+    maps = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
+    layers = {id(m) if parametrize.is_parametrized(m, "weight") else id(m.weight): m for m in maps}.values()  # a computed weight is a new one each time
+    if not layers:
+        return math.nan
+    sizes = torch.cat([layer.weight.abs().flatten() for layer in layers])
+    kept = torch.ones_like(sizes)
+    kept[sizes.argsort(stable=True)[: round(share * len(sizes))]] = 0
+    for layer, mask in zip(layers, kept.split([layer.weight.numel() for layer in layers]), strict=True):  # type: ignore[no-untyped-call]
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.register_parametrization(layer, "weight", _Times(mask.view_as(layer.weight)))
+        else:
+            layer.weight.mul_(mask.view_as(layer.weight))
+    return _score(network, model)
+
+
+class _Times(nn.Module):
+    """Multiplies by a constant."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.mask
 
 
 def _each_slot(network: Network, statistic: Callable[[Tensor], float]) -> list[float]:

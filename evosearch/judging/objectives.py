@@ -47,6 +47,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("transformer", "vit"), ("act", "gate")),
 }
 
+WIDEST = 4096
 WIDTHS = {
     "mlp": 64, "deep-mlp": 24, "inr": 64, "transformer": 48, "vit": 24, "plain-cnn": 16, "resnet": 16, "mobilenet": 16, "dncnn": 16,
     "efficientnet": 12, "convnext": 16,
@@ -98,6 +99,8 @@ def check_objective(name: str, kinds: Iterable[str] = ("formula", "network", "cl
     names = tuple(n for n, o in OBJECTIVES.items() if o.asked and o.of in tuple(kinds))
     if name in OBJECTIVES and not OBJECTIVES[name].asked:
         raise ValueError(f"`{name}` is measured always; leave it out")
+    if name not in names and name in OBJECTIVES:
+        raise ValueError(f"`{name}` is not of trained networks, and is measured in a search alone (judging.objectives); here there are {', '.join(names)}")
     if name not in names:
         raise ValueError(f"unknown objective `{name[:40]}`; {_nearest(name, names)}")
     return name
@@ -183,14 +186,14 @@ def parse_pair(text: str) -> Pair:
 
 
 def widened(text: str, factor: int) -> str | None:
-    """The pair with an architecture so many times as wide; None for a user's own without a width."""
+    """The pair with an architecture so many times as wide; None for a user's own without a width, and beyond the widest."""
     pair = parse_pair(text)
     if factor == 1:
         return text
-    if pair.width is None and pair.architecture not in WIDTHS:
+    if (width := pair.width or WIDTHS.get(pair.architecture)) is None or width * factor > WIDEST:
         return None
     task = f"{pair.task}.{pair.variant}" if pair.variant else pair.task
-    size = f"{(pair.width or WIDTHS[pair.architecture]) * factor}" + (f"x{pair.depth}" if pair.depth else "")
+    size = f"{width * factor}" + (f"x{pair.depth}" if pair.depth else "")
     return f"{task}/{pair.architecture}.{size}" + (f"@{pair.batch}" if pair.batch else "")
 
 
@@ -224,8 +227,8 @@ def check_models_given(pairs: Iterable[str], given: Collection[str], modules: Co
 def _sizes(size: str, text: str) -> tuple[int | None, int | None]:
     """Width and depth out of `WIDTH` or `WIDTHxDEPTH`; None where the text leaves it to the architecture."""
     width, times, depth = size.partition("x")
-    if size and not (_whole(width) and 4 <= int(width) <= 4096):
-        raise ValueError(f"a width is a whole number from 4 to 4096; received `{size[:20]}` in `{text[:60]}`")
+    if size and not (_whole(width) and 4 <= int(width) <= WIDEST):
+        raise ValueError(f"a width is a whole number from 4 to {WIDEST}; received `{size[:20]}` in `{text[:60]}`")
     if times and not (_whole(depth) and 1 <= int(depth) <= 100):
         raise ValueError(f"a depth is a whole number from 1 to 100, after the width, e.g. .24x30; received `{size[:20]}` in `{text[:60]}`")
     return int(width) if size else None, int(depth) if times else None

@@ -68,7 +68,7 @@ def _try(pair: str, layer: str, slot: str) -> None:
         output = model(inputs)
     except ModelError:
         raise
-    except Exception as error:  # whatever the user's code may raise
+    except (Exception, SystemExit) as error:  # whatever the user's code may raise
         raise ModelError(f"the model `{named.architecture}` fails on {pair}{_place(named.architecture, error)}: {type(error).__name__}: {error}") from error
     start = f"the model `{named.architecture}`"
     if not made:
@@ -91,7 +91,7 @@ def _usual(pair: str, inputs: Tensor) -> Tensor:
     return answer
 
 
-def _place(name: str, error: Exception) -> str:
+def _place(name: str, error: BaseException) -> str:
     """The last line of the user's module on the way to the error."""
     file = getattr(sys.modules.get(factory.find(name).__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

@@ -43,7 +43,7 @@ class SavedState:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}")
         with open(partial, "wb") as out:
-            out.write(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+            out.write(save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}))  # tied ones are one tensor
             out.flush()
             os.fsync(out.fileno())
         os.replace(partial, file)
@@ -86,7 +86,7 @@ class Saved:
 
 def pack(model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator, losses: list[float]) -> dict[str, Tensor]:
     """All that the rest of a training is a function of."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     for i, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value for name, value in slots.items() if isinstance(value, Tensor)}
     return tensors | {
@@ -104,8 +104,10 @@ def unpack(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.
                 _, i, slot = name.split(".")
                 slots.setdefault(int(i), {})[slot] = value
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+        for weight, found in optimizer.state.items():  # laid out as the weight is: a fused step pairs them by their place in memory
+            found.update({name: torch.empty_like(weight).copy_(v) for name, v in found.items() if v.shape == weight.shape and v.dim() > 0})
         generator.set_state(tensors["generator"])
         torch.default_generator.set_state(tensors["default_generator"])
         return [float(loss) for loss in tensors["losses"]]
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise OSError(f"a saved training does not fit its model ({error}): delete the folder `states` of the run, and it starts over") from error

@@ -70,6 +70,7 @@ def pick(rows: Sequence[Row], scale: Scale, goals: Sequence[Goal] = GOALS) -> Pi
     Where no mean beats every baseline's, the best mean, marked as not leading. None when nothing found was fully trained.
     """
     full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and admitted(objectives_point(r, goals))]
+    full = [r for r in full if is_found(r) or r["proposer"] == "baseline"]  # a control must not take a find off the front
     found = [r for r in full if is_found(r)]
     if not found:
         return None

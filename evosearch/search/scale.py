@@ -103,5 +103,7 @@ def standardize(row: Mapping[str, Any], scale: Scale, directions: Mapping[str, i
 
 def promote_bar(means: Sequence[float], share: float) -> float:
     """The mean quality that the best `share` of the functions seen so far reach (baselines stand in for the first ones)."""
+    if share >= 1:
+        return -CLIP
     ranked = sorted(means, reverse=True)
     return ranked[max(0, min(len(ranked) - 1, round(share * len(ranked)) - 1))]

@@ -235,3 +235,30 @@ def test_an_objective_that_no_pair_has_is_refused(monkeypatch):
     monkeypatch.setitem(TASKS, "my-loop", type(TASKS["digits"])("accuracy", "%", 1, ("own",)))
     with pytest.raises(ValueError, match="needs a pair whose network evosearch trains"):
         check_applies(["noise"], ["my-loop/own"])
+
+
+class Own(nn.Module):
+    """A user's model: a convolution of one dimension, a shared weight, a computed one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 4, 3, padding=1)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.head = nn.utils.parametrizations.weight_norm(nn.Linear(4, 10))
+
+    def forward(self, x):
+        return self.head(self.second(torch.tanh(self.first(self.conv(x[:, None]).mean(2)))))
+
+
+def test_any_model_of_ones_own_can_be_pruned_and_is_left_as_it_was():
+    torch.manual_seed(0)
+    model = Own().eval()
+    network = Network(model, [], (torch.randn(32, 8), torch.arange(32) % 10), lambda out, y: float(out.sum()), "cpu", 0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    pruned = measure(network, ["score", "pruned90", "pruned99"])
+    assert set(pruned) == {"score", "pruned90", "pruned99"}
+    assert pruned["pruned90"] != pruned["score"]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    bare = Network(nn.Flatten(), [], (torch.randn(4, 10), torch.arange(4)), lambda out, y: 1.0, "cpu", 0)
+    assert measure(bare, ["pruned90"]) == {}

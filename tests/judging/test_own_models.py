@@ -252,3 +252,15 @@ def test_a_search_on_a_plug_in_files_model_and_on_an_installed_ones(tmp_path):
     changed = evosearch(tmp_path, "resume", "run", "--plugin", "my_models.py", "--model", "installed_nets:net")
     assert changed.returncode == 2
     assert "made in another environment (models: {'installed_nets:net': " in changed.stderr
+
+
+def test_a_model_without_a_width_on_a_file_of_ones_own(tmp_path):
+    """The first pair is trained one step before any job, with a layer that is made in every way that make_layer may be called."""
+    (tmp_path / "my_models.py").write_text(NETS)
+    rows = "\n".join(f"{i % 7},{i % 5},{i % 2}" for i in range(1, 61))
+    (tmp_path / "mine.csv").write_text(f"a,b,y\n{rows}\n")
+    short = ["--against", "relu", "--seeds", 2, "--steps", 2, "--executor", "serial"]
+    done = evosearch(tmp_path, "evaluate", "sin(x)", "--data", "mine.csv", "--task", "mine/my_models:Whole", "--plugin", "my_models.py", *short)
+    assert done.returncode == 0, done.stderr
+    assert "data mine: 60 rows" in done.stdout
+    assert "mine/my_models:Whole" in done.stdout.splitlines()[-2]

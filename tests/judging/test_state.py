@@ -11,8 +11,8 @@ from torch import nn
 
 from evosearch.job import Job
 from evosearch.judging import train as training
-from evosearch.judging.evaluate import Plan, Stage, evaluate
-from evosearch.judging.state import SavedState
+from evosearch.judging.evaluate import Plan, Stage, _state_name, evaluate
+from evosearch.judging.state import Saved, SavedState
 from evosearch.judging.train import train
 
 
@@ -110,3 +110,54 @@ def test_initialization_by_the_functions_own_gain():
     assert "gain" not in plain.objectives
     assert evaluate([Job(0, "exp(square(x))", 0)], plan)[0].reason == "numeric:gain"
     assert evaluate([Job(0, "0.5 * x", 0)], plan)[0].objectives["gain"] == pytest.approx(2.0)
+
+
+class Tied(nn.Module):
+    """Two layers that share a weight, in channels_last, with a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)
+        self.second.weight = self.first.weight
+        self.norm, self.head = nn.BatchNorm2d(2), nn.Linear(128, 10)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x):
+        x = torch.cat([x, x]).reshape(x.shape[0], 2, 8, 8)
+        return self.head(self.norm(self.second(torch.tanh(self.first(x)))).flatten(1))
+
+
+@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+def test_shared_weights_in_any_memory_format_go_on_in_the_same_bits(tmp_path, optimizer):
+    data = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 10
+
+    def fitted(folder, stop):
+        torch.manual_seed(0)
+        model, losses = Tied(), training._loss
+        calls = [0]
+
+        def counted(*arguments):
+            calls[0] += 1
+            if calls[0] > stop:
+                raise KeyboardInterrupt
+            return losses(*arguments)
+
+        fit = training._Fit(model, training.task("digits"), training.OPTIMIZERS[optimizer](model, 1e-2), 12, "cpu", 16)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "_loss", counted)
+            return fit.run(data, 0, Saved(SavedState(folder, 0), "t"))
+
+    whole = fitted(tmp_path / "whole", 99)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "cut", 5)
+    assert fitted(tmp_path / "cut", 99) == whole
+
+
+def test_states_are_named_by_all_that_a_training_is_a_function_of(tmp_path, monkeypatch):
+    stage = Stage(("digits/mlp",), 10, (1.0,))
+    plan = Plan(stage, stage, stage, states=str(tmp_path))
+    job = Job(0, "relu(x)", 0)
+    assert _state_name(job, plan) == _state_name(job, plan)
+    assert _state_name(job, plan) != _state_name(job, replace(plan, initialization="gain"))
+    monkeypatch.setattr(torch, "__version__", "0")
+    assert _state_name(job, plan) != _state_name(job, replace(plan, slot="norm_act"))

@@ -13,7 +13,7 @@ from evosearch.proposers import Outcome
 from evosearch.proposers.portfolio import Control, Portfolio
 from evosearch.proposers.random import RandomProposer
 from evosearch.proposers.registry import make_portfolio
-from evosearch.search.pick import best_controls, is_found, pick
+from evosearch.search.pick import Pick, best_controls, is_found, pick
 from evosearch.search.scale import Scale
 from evosearch.space import SearchSpace
 
@@ -61,6 +61,16 @@ def test_a_control_is_no_find():
     assert [is_found(r) for r in rows] == [False, False, True, False, False]
     assert pick(rows, Scale({"full:a": 0.0}, {"full:a": 1.0}, {})).candidate == "2"
     assert {who: r["candidate"] for who, r in best_controls(rows).items()} == {"control:random": "1", "control:tuned": "4"}
+
+
+def test_a_control_takes_no_find_off_the_front():
+    def row(index, proposer, mean, worst, cost):
+        objectives = {"mean": mean, "worst": worst, "complexity": cost, "saved_per_element": 1.0}
+        return {"index": index, "proposer": proposer, "candidate": f"{index}", "status": "ok", "stage": "full", "objectives": objectives, "scores": {}}
+
+    rows = [row(0, "baseline", 0.1, 0.1, 1.0), row(1, "genetic", 1.0, 0.5, 6.0), row(2, "genetic", 1.02, -2.0, 7.0)]
+    scale = Scale({"full:a": 0.0}, {"full:a": 1.0}, {})
+    assert pick([*rows, row(3, "control:random", 1.1, 0.6, 6.0)], scale) == pick(rows, scale) == Pick(1, "1", True)
 
 
 def test_an_unknown_control_is_refused_and_tuned_is_for_activations():

@@ -169,7 +169,7 @@ def test_the_promote_bar_is_what_the_best_share_reach():
     assert promote_bar(means, 0.08) == 92.0
     assert sum(m >= promote_bar(means, 0.08) for m in means) == 8
     assert promote_bar(means[:3], 0.01) == 2.0  # at least one
-    assert promote_bar(means, 1.0) == 0.0
+    assert promote_bar(means, 1.0) == -3.0  # all go on, a new worst too
 
 
 # -- the verdict -------------------------------------------------------------------------------------------------------
