@@ -25,6 +25,7 @@ from evosearch.config import ConfigError, read_run_file, run_file
 from evosearch.dataset.read import check_unchanged
 from evosearch.dataset.source import DataFile
 from evosearch.execution import Executor, make_executor
+from evosearch.job import FULL_TEST
 from evosearch.judging.baselines import QUALITY_BAR, baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
@@ -59,9 +60,10 @@ def space_of(config: Config) -> SearchSpace:
 def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | None = None) -> Plan:
     """What the workers need to know of a configuration; with a run's `directory` long trainings are kept there."""
     sections = {name: getattr(config.judging, name) for name in ("quick", "quality", "full", "final")}
+    rungs = tuple(stage for stage in FULL_TEST if stage in config.judging.shares)
     asked = {"quality": tuple(config.judging.goals or ()), "full": tuple(config.judging.objectives)}
     stages = {
-        name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, asked.get(name, ()), s.optimizer, getattr(s, "keep", 1.0))
+        name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, asked.get(name, ()), s.optimizer, rungs if name == "full" else ())
         for name, s in sections.items()
         if s is not None
     }
@@ -86,13 +88,11 @@ def open_study(config: Config, log: Log) -> Study:
     """The study over an open log; asks that the log answers are replayed as they come."""
     space = space_of(config)
     judging = config.judging
-    stages = {"quality": tuple(judging.quality.pairs)} | ({"quick": tuple(judging.quick.pairs)} if judging.quick else {})
-    stages |= {"first": tuple(judging.full.pairs)} if judging.full.keep < 1 else {}
     settings = Settings(
         seed=config.seed, window=config.window, evaluations=config.budget.evaluations,
         baselines=tuple((name, baseline(name)) for name in config.baselines),
-        directions={pair: direction(pair) for pair in config.judging.pairs}, stages=stages,
-        final_pairs=tuple(judging.final.pairs), promote=judging.promote, keep=judging.quick.keep if judging.quick else 1.0, keep_seeds=judging.full.keep,
+        directions={pair: direction(pair) for pair in config.judging.pairs},
+        stages={stage: (share, tuple(pairs)) for stage, (share, pairs) in judging.shares.items()}, final_pairs=tuple(judging.final.pairs),
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
     )  # fmt: skip
     required = Requirements(**config.space.require.model_dump())

@@ -15,7 +15,7 @@ from evosearch.config import Config
 from evosearch.dataset.read import check_unchanged
 from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
 from evosearch.evaluation import run_jobs
-from evosearch.job import Job
+from evosearch.job import FULL_TEST, Job
 from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.evaluate import Plan
 from evosearch.judging.fingerprint import model_hashes
@@ -89,7 +89,7 @@ def verify(
     plan = _plan(config, seeds, plugins, directory)
     results = run_jobs(jobs, plan, executor, workers, on_progress)
     rows = [asdict(result) for result in results]
-    tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] in ("first", "full")))
+    tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] in FULL_TEST))
     directions = directions_of(config)
     verified = tuple(
         Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))

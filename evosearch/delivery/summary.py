@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from evosearch.job import FULL_TEST
 from evosearch.judging.baselines import QUALITY_BAR, baseline
 from evosearch.judging.objectives import direction
 from evosearch.language.formula import parse
@@ -199,7 +200,7 @@ def judge(reading: Reading, times: Mapping[str, float]) -> Verdict | None:
     if reading.pick is None or not reading.finished:
         return None
     names = baseline_names(reading.config)
-    tried = sum(1 for r in reading.searched if is_found(r) and r["stage"] in ("first", "full"))
+    tried = sum(1 for r in reading.searched if is_found(r) and r["stage"] in FULL_TEST)
     against = {str(r["candidate"]): names.get(r["candidate"], str(r["candidate"])) for r in reading.finals}
     comparisons = compare(reading.finals, reading.pick.candidate, against, directions_of(reading.config), tried)
     return Verdict(conclusion(comparisons, times.get(reading.pick.candidate)), tried, tuple(comparisons))

@@ -9,6 +9,7 @@ from functools import partial
 from evosearch.delivery.layout import Column, grid, prose
 from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
 from evosearch.delivery.verified import verified_lines
+from evosearch.job import STAGES
 from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
 from evosearch.meaning.facts import Novelty
 from evosearch.search.pick import front, is_found
@@ -165,8 +166,8 @@ def _counts(reading: Reading) -> list[str]:
         lines.append(f"{more} more fully trained in {reading.directory}/results")
     if reasons:
         lines.append(f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}")
-    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in ("numeric", "quick", "quality", "first", "full", "final")}
-    spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first")}
+    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in STAGES[1:]}
+    spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first_rate", "first_seed")}
     return [*lines, f"seconds of workers: {', '.join(f'{stage}{NO_BREAK}{seconds:.0f}' for stage, seconds in spent.items())}"]
 
 

@@ -192,7 +192,7 @@ def test_only_what_was_asked_for_is_in_the_row_for_each_pair_and_seed():
 def test_goals_are_measured_in_the_quality_test_too():
     quick = Stage(("digits/mlp", "photo/inr.16"), 5, (1.0,), 1, ("noise", "calibration", "worst", "flops"))
     bar = {
-        "promote": 3.0,
+        "bar:quality": 3.0,
         **{f"{what}:{pair}": value for pair in quick.pairs for what, value in (("quality", 0.0), ("center:quality", 99.0), ("spread:quality", 1.0))},
     }
     (result,) = evaluate([Job(0, "tanh(x)", 0, bar=bar)], Plan(quick, quick, quick))
