@@ -14,10 +14,8 @@ from pathlib import Path
 from evosearch.config import Config
 from evosearch.dataset.read import check_unchanged
 from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
-from evosearch.evaluation import run_jobs
-from evosearch.job import Job
+from evosearch.evaluation import train_finals
 from evosearch.judging.baselines import QUALITY_BAR
-from evosearch.judging.evaluate import Plan
 from evosearch.judging.fingerprint import model_hashes
 from evosearch.judging.tasks.files import install
 from evosearch.plugin import PlugIn
@@ -78,7 +76,6 @@ def verify(
     controls = best_controls(reading.searched)
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
-    jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
     _refuse_other_models(directory, config, plugins)
     given = files_of(config)
     for file in given:
@@ -86,9 +83,9 @@ def verify(
     install(given)
     if on_start:
         on_start()
-    plan = _plan(config, seeds, plugins, directory)
-    results = run_jobs(jobs, plan, executor, workers, on_progress)
-    rows = [asdict(result) for result in results]
+    plan = plan_of(config, plugins, directory)
+    plan = replace(plan, final=replace(plan.final, seeds=seeds))
+    rows, failed = train_finals(contestants, plan, FIRST_SEED, executor, workers, on_progress)
     tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] in ("first", "full")))
     directions = directions_of(config)
     verified = tuple(
@@ -100,8 +97,7 @@ def verify(
     opponents = {text: name for text, name in names.items() if text in strongest and text not in candidates}
     found = Verification(
         tuple(config.judging.final.pairs), seeds, tried, verified, controls_of(reading, controls),
-        {f"{r.candidate} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"},
-        optimizer=plan.final.optimizer,
+        {f"{who} on {pair}": why for (who, pair), why in failed.items()}, optimizer=plan.final.optimizer,
     )  # fmt: skip
     write_atomically(directory / "verify.json", found.to_text().encode())
     if conditions:  # hours more, perhaps: what is known is written first
@@ -138,11 +134,6 @@ def leaders(reading: Reading, top: int) -> list[str]:
     found = [r for r in reading.searched if is_found(r) and r["stage"] == "full" and "mean" in r["objectives"]]
     found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
     return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
-
-
-def _plan(config: Config, seeds: int, plugins: Sequence[PlugIn], directory: Path) -> Plan:
-    plan = plan_of(config, plugins, directory)
-    return replace(plan, final=replace(plan.final, seeds=seeds))
 
 
 def table_of(found: Verification) -> list[str]:
