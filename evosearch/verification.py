@@ -15,15 +15,13 @@ from evosearch.config import Config
 from evosearch.dataset.read import check_unchanged
 from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
 from evosearch.evaluation import train_finals
-from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.fingerprint import model_hashes
 from evosearch.judging.tasks.files import install
 from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
 from evosearch.run import files_of, plan_of, stored
-from evosearch.search.pick import best_controls, is_found
-from evosearch.search.pick import contestants as rivals
+from evosearch.search.pick import best_controls, count_tried, fully_trained, is_found
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
@@ -73,7 +71,7 @@ def verify(
         raise ValueError(f"verify takes at least 1 function (--top) and 3 seeds (--seeds); received {top} and {seeds}")
     reading = read(directory, config)
     candidates = leaders(reading, top)
-    controls = best_controls(reading.searched)
+    controls = best_controls(fully_trained(reading.searched))
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     _refuse_other_models(directory, config, plugins)
@@ -86,14 +84,12 @@ def verify(
     plan = plan_of(config, plugins, directory)
     plan = replace(plan, final=replace(plan.final, seeds=seeds))
     rows, failed = train_finals(contestants, plan, FIRST_SEED, executor, workers, on_progress)
-    tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] in ("first", "full")))
-    directions = directions_of(config)
+    tried, directions = count_tried(reading.searched), directions_of(config)
     verified = tuple(
         Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))
         for text in candidates
     )
-    usual = next(text for text, name in baseline_names(config).items() if name == QUALITY_BAR[config.space.slot][1])
-    strongest = {*rivals(reading.searched, reading.pick, usual), *(row["candidate"] for row in controls.values())}
+    strongest = {*reading.contestants, *(row["candidate"] for row in controls.values())}
     opponents = {text: name for text, name in names.items() if text in strongest and text not in candidates}
     found = Verification(
         tuple(config.judging.final.pairs), seeds, tried, verified, controls_of(reading, controls),
@@ -131,7 +127,7 @@ def leaders(reading: Reading, top: int) -> list[str]:
         again = f"run SPACE.yaml --out {reading.directory} --set budget.evaluations=N" if reading.finished else f"resume {reading.directory}"
         more = f"`evosearch {again}`" + ", N a larger total" * reading.finished
         raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with {more}")
-    found = [r for r in reading.searched if is_found(r) and r["stage"] == "full" and "mean" in r["objectives"]]
+    found = [r for r in fully_trained(reading.searched) if is_found(r)]
     found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
     return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
 
