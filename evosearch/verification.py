@@ -12,15 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evosearch.config import Config
-from evosearch.dataset.read import check_unchanged
 from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
 from evosearch.evaluation import train_finals
 from evosearch.judging.fingerprint import model_hashes
-from evosearch.judging.tasks.files import install
 from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
-from evosearch.run import files_of, plan_of, stored
+from evosearch.run import install_data, plan_of, stored
 from evosearch.search.pick import best_controls, count_tried, fully_trained, is_found
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
@@ -75,10 +73,7 @@ def verify(
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
     _refuse_other_models(directory, config, plugins)
-    given = files_of(config)
-    for file in given:
-        check_unchanged(file)
-    install(given)
+    install_data(config)
     if on_start:
         on_start()
     plan = plan_of(config, plugins, directory)
