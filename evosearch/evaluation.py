@@ -15,7 +15,7 @@ from evosearch.job import Job
 from evosearch.judging.baselines import baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
-from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, parse_pair, unit
+from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, unit
 from evosearch.judging.preflight import check_models
 from evosearch.judging.tasks.files import install
 from evosearch.language.formula import FormulaError, parse
@@ -75,13 +75,8 @@ def pairs_of(tasks: Sequence[str], architecture: str | None = None) -> tuple[str
     found: list[str] = []
     for task in tasks:
         name = task.partition(".")[0]
-        if "/" in task or name not in TASKS:
-            parse_pair(task if "/" in task else f"{task}/")
-            found.append(task)
-        else:
-            pair = f"{task}/{architecture or TASKS[name].architectures[0]}"
-            parse_pair(pair)
-            found.append(pair)
+        first = TASKS[name].architectures[0] if name in TASKS else ""
+        found.append(task if "/" in task else f"{task}/{architecture or first}")
     _check_pairs(found)
     return tuple(found)
 
@@ -220,14 +215,18 @@ def _measured(name: str, pair: str, rows: Sequence[Mapping[str, Any]], candidate
     return Measured(name, pair, scores, fmean(scores), half, objective)
 
 
+def _line(m: Measured) -> str:
+    return f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}"
+
+
 def table_of(found: Evaluation) -> list[str]:
     """The scores and the verdict as lines of text."""
     lines = [f"{'function':<28} {'pair':<26} {'mean':>9} {'95 %':>8}  unit"]
     for m in found.measured:
-        lines.append(f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}  {unit(m.pair)}")
+        lines.append(f"{_line(m)}  {m.unit}")
     if found.objectives:
         lines += ["", f"{'on the validation split':<28} {'pair':<26} {'mean':>9} {'95 %':>8}  objective"]
-        lines += [f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}  {m.objective} {m.unit}".rstrip() for m in found.objectives]
+        lines += [f"{_line(m)}  {m.objective} {m.unit}".rstrip() for m in found.objectives]
         lines.append("")
     for c in found.comparisons:
         gaps = ", ".join(f"{pair} {gap:+.3g} {unit(pair)}" for pair, gap in c.per_pair.items())

@@ -52,7 +52,7 @@ def inspect(table: Table, path: str) -> Inspection:
         "kind": table.shape, "shape": list(table.inputs.shape[1:]), "dtype": str(table.inputs.dtype),
         "low": float(whole.min()), "high": float(whole.max()), "columns": list(table.columns),
     }  # fmt: skip
-    architectures = ROWS if table.shape == "rows" else (*IMAGES, "deep-mlp")
+    architectures = IMAGES if table.shape == "images" else ROWS
     rows = {region: len(x) for region, (x, _) in zip(REGIONS, parts, strict=True)}
     return Inspection(
         path, table.form, table.sha256, inputs, _targets(table), rows, table.test is not None, {a: RATES[a] for a in architectures}, warnings(table, parts)
