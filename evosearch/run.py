@@ -19,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evosearch import __version__
 from evosearch.compiler.module import check_layer_cache
 from evosearch.config import ConfigError, read_run_file, run_file
@@ -30,6 +32,7 @@ from evosearch.judging.baselines import QUALITY_BAR, baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.filters import Limits
+from evosearch.judging.fingerprint import data_hash, model_hashes
 from evosearch.judging.objectives import check_models_given, direction
 from evosearch.judging.preflight import check_models
 from evosearch.judging.tasks.files import install
@@ -79,6 +82,14 @@ def files_of(config: Config) -> tuple[DataFile, ...]:
     return tuple(DataFile(name, **file.model_dump()) for name, file in config.data.items())
 
 
+def install_data(config: Config) -> None:
+    """Makes the data files of a configuration tasks. Raises DataError for one that is not as it was described."""
+    files = files_of(config)
+    for file in files:
+        check_unchanged(file)
+    install(files)
+
+
 def _limits(config: Config) -> Limits:
     fields = config.judging.filters.model_dump(exclude={"cost"})
     return Limits(**fields | {"dtypes": tuple(fields["dtypes"])})
@@ -111,9 +122,7 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     except ValueError as error:
         raise ConfigError(f"execution.device: {error}") from None
     check_layer_cache()
-    for file in files_of(config):
-        check_unchanged(file)
-    install(files_of(config))
+    install_data(config)
     space = space_of(config)
     sample(space, random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
@@ -245,9 +254,7 @@ def _short(value: object) -> str:
 
 def environment(config: Config, plugins: Sequence[PlugIn] = ()) -> dict[str, Any]:
     """Versions, hardware, device and a hash of the tasks' data: what a score depends on besides the configuration."""
-    from evosearch.judging.fingerprint import data_hash, model_hashes
-
-    pairs = sorted(config.judging.pairs)
+    pairs = config.judging.pairs
     models = model_hashes(pairs)
     return {
         "evosearch": __version__, "python": platform.python_version(), **{name: version(name) for name in _PACKAGES},
@@ -259,8 +266,6 @@ def environment(config: Config, plugins: Sequence[PlugIn] = ()) -> dict[str, Any
 
 def cpu_capability() -> str:
     """The instruction set that torch's kernels use: it changes the last bits of a score."""
-    import torch
-
     return str(torch.backends.cpu.get_cpu_capability())
 
 

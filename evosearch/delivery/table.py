@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from evosearch.delivery.layout import Column, grid, prose
-from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
+from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, funnel, shown_rows, verdict_line
 from evosearch.delivery.verified import verified_lines
 from evosearch.job import STAGES
 from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
 from evosearch.meaning.facts import Novelty
-from evosearch.search.pick import front, is_found
+from evosearch.search.pick import front, fully_trained, is_found
 from evosearch.search.scale import pair_scores
 from evosearch.search.store import Row
 
@@ -75,7 +75,7 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     pairs, numbers, names = reading.config.judging.full.pairs, _numbered(reading), baseline_names(reading.config)
     goals, objectives = reading.config.judging.selection(), [r["objectives"] for r in rows]
     scores = [pair_scores(r["scores"], "full") for r in rows]
-    on_front = {r["index"] for r in front(fully_trained(reading.searched), goals)}
+    on_front = {r["index"] for r in front(reading.searched, goals)}
     chosen = reading.pick.index if reading.pick else None
     found = [summary.novelty.get(r["candidate"]) if summary else None for r in rows]
     times = [summary.relative_time.get(r["candidate"]) if summary else None for r in rows]
