@@ -13,7 +13,11 @@ from evosearch.space import SearchSpace
 
 PROPOSERS = {
     "random": "evosearch.proposers.random:RandomProposer",
+    "enumerate": "evosearch.proposers.enumerate:EnumerateProposer",
     "genetic": "evosearch.proposers.genetic:GeneticProposer",
+    "aging": "evosearch.proposers.aging:AgingProposer",
+    "islands": "evosearch.proposers.islands:IslandsProposer",
+    "late-acceptance": "evosearch.proposers.late_acceptance:LateAcceptanceProposer",
     "bayes": "evosearch.proposers.bayes:BayesProposer",
 }
 
