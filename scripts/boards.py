@@ -56,12 +56,13 @@ def _functions(table: Table, space: str) -> Board:
     for choice in form.choices():
         graph = form.graph(choice)
         row = None if graph is None else table.index(graph)
-        if row is not None:
-            rows[choice] = row
+        if row is None:
+            raise ValueError(f"{table.name} does not hold `{form.text(choice)}`, a function of the space {space}: build all of it")
+        rows[choice] = row
     graphs = [parse(text) for text in table.functions]
     screen = Screen(max_nodes=64, max_parameters=0)
     screened = np.array([screen.check(text) is not None for text in table.functions])
-    ground = Ground(tuple(len(options) for options in form.places), lambda choice: rows.get(choice, -1), len(table), _curves(graphs))
+    ground = Ground(tuple(len(options) for options in form.places), rows.__getitem__, len(table), _curves(graphs))
     truth = table.score()
     top = frozenset(table.functions.index(text) for text in table.top(0.01))
     said = f"{table.name}: {len(table)} functions, {int((truth > WORST).sum())} trained, {len(top)} in the top 1 %, "
@@ -84,6 +85,11 @@ def architecture(choice: Choice) -> str:
     return "+".join("|" + "".join(f"{next(names)}~{source}|" for source in range(node)) for node in (1, 2, 3))
 
 
+def choice_of(text: str) -> Choice:
+    """The choice that an architecture string writes."""
+    return tuple(OPERATIONS.index(part.partition("~")[0]) for part in text.replace("+", "").split("|") if part)
+
+
 def _networks(data: str) -> Board:
     if not data:
         raise ValueError("nasbench201 needs --data FILE.parquet: the project ships none")
@@ -91,7 +97,9 @@ def _networks(data: str) -> Board:
     columns = pq.read_table(data, columns=wanted).to_pydict()
     at = {arch: i for i, arch in enumerate(columns["arch"])}
     truth = np.array(columns[wanted[1]])
-    ground = Ground((len(OPERATIONS),) * EDGES, lambda choice: at[architecture(choice)], len(at))
+    marks = np.eye(len(OPERATIONS), dtype=np.float32)
+    told = np.stack([marks[list(choice)].ravel() for choice in map(choice_of, columns["arch"])])
+    ground = Ground((len(OPERATIONS),) * EDGES, lambda choice: at[architecture(choice)], len(at), told)
     said = f"nasbench201: {len(at)} architectures, test accuracy {max(columns[wanted[2]]):.2f} at most"
     none = np.zeros(len(at), bool)
     return Board(said, tuple(columns["arch"]), truth, (truth,), frozenset(), none, ground, test=tuple(columns[wanted[2]]), worst=0.0)

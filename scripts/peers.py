@@ -28,7 +28,8 @@ Choice = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Ground:
-    """What a peer may know: the options at each place, the row of a choice, the number of rows, and a curve for each row."""
+    """What a peer may know: the options at each place, the row of a choice, the number of rows, and a curve for each row
+    (of a network: its operations, one mark an edge)."""
 
     sizes: tuple[int, ...]
     row: Callable[[Choice], int]
