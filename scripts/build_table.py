@@ -18,7 +18,6 @@ import argparse
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from table_spaces import SPACES, form_of, functions
+from pack_table import pack
+from table_spaces import BASELINES, SPACES, form_of, functions
 
 from evosearch.compiler.module import compile_graph
 from evosearch.execution import make_executor
@@ -42,7 +42,6 @@ from evosearch.language.candidate import parse_candidate
 from evosearch.language.formula import parse
 
 PAIRS = ("textures/plain-cnn", "photo/inr.32", "digits/deep-mlp")
-BASELINES = ("identity", "relu", "gelu", "silu", "mish", "selu", "tanh", "sine", "snake", "squared_relu", "tuned_relu", "tuned_gelu", "tuned_tanh")
 QUALITY_RATES, SWEEP = (0.5, 1.5), (1 / 3, 1.0, 3.0)
 TOP = 300
 
@@ -163,19 +162,6 @@ def leaders(results: dict[int, Result]) -> list[str]:
     return [whole[i].candidate for i in np.argsort(-ranks, kind="stable")[:TOP]]
 
 
-def write_parquet(folder: Path, results: list[Result]) -> None:
-    """One row a function; numbers in single precision, absent ones empty."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, pa.Array] = {"function": pa.array([r.candidate for r in results]), "reason": pa.array([r.reason for r in results])}
-    for field in ("scores", "seconds"):
-        for name in sorted({key for r in results for key in getattr(r, field)}):
-            title = name if field == "scores" else f"seconds:{name}"
-            columns[title] = pa.array([getattr(r, field).get(name) for r in results], pa.float32())
-    pq.write_table(pa.table(columns), folder / "table.parquet", compression="zstd", compression_level=19)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", choices=SPACES, default="27x7")
@@ -190,20 +176,8 @@ def main() -> None:
     build(usual, chosen.out / "baselines.jsonl", chosen.workers)
     found = build([Job(i, text, 0) for i, text in enumerate(texts)], chosen.out / "results.jsonl", chosen.workers)
     top = build([Job(i, text, 0, "top") for i, text in enumerate(leaders(found))], chosen.out / "top.jsonl", chosen.workers)
-    more = {r.candidate: r for r in top.values()}
-    merged = []
-    for index in sorted(found):
-        row = found[index]
-        extra = more.get(row.candidate)
-        merged.append(row if extra is None else Result.from_text(_joined(row, extra)))
-    write_parquet(chosen.out, merged)
-    print(f"wrote {chosen.out / 'table.parquet'}: {len(merged)} functions, {os.path.getsize(chosen.out / 'table.parquet')} bytes", file=sys.stderr)
-
-
-def _joined(row: Result, extra: Result) -> str:
-    data = json.loads(row.to_text())
-    data["scores"] |= extra.scores
-    return json.dumps(data)
+    print(f"{len(top)} functions have the last stage", flush=True)
+    pack(chosen.space, chosen.out, [], chosen.out / "table.parquet")
 
 
 if __name__ == "__main__":

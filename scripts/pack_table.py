@@ -9,7 +9,6 @@ One row a function in the table's order, then one for each baseline. `members` a
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from table_spaces import SPACES, form_of
+from table_spaces import BASELINES, SPACES, form_of
 
 from evosearch.job import Result
 from evosearch.judging.objectives import direction
@@ -31,10 +30,9 @@ _GRID = np.linspace(-29.9973, 29.9981, 3000)
 
 
 def read(file: Path) -> list[Result]:
-    """The results of a file; a torn last line is left out."""
+    """The results of a file that may be growing: a torn last line is left out."""
     whole = file.read_bytes()
-    lines = whole[: whole.rfind(b"\n") + 1].decode().splitlines()
-    return [Result.from_text(json.dumps({"figure": None} | json.loads(line))) for line in lines]
+    return [Result.from_text(line) for line in whole[: whole.rfind(b"\n") + 1].decode().splitlines()]
 
 
 def joined(rows: Iterable[Result], more: Iterable[Result]) -> list[dict[str, Any]]:
@@ -80,15 +78,18 @@ def _nearest(graph: Graph, values: Sequence[np.typing.NDArray[np.float64]]) -> i
     raise SystemExit(f"pack_table: no row for {graph}")
 
 
-def pack(space: str, functions: list[dict[str, Any]], baselines: Sequence[Result], names: Sequence[str], to: Path) -> None:
-    """Writes the file: numbers in single precision, absent ones empty."""
+def pack(space: str, folder: Path, more: Sequence[Path], to: Path) -> None:
+    """Writes the file out of the folder of build_table.py: numbers in single precision, absent ones empty."""
+    further = [r for file in (folder / "top.jsonl", *more) for r in read(file)]
+    functions = joined(sorted(read(folder / "results.jsonl"), key=lambda r: r.index), further)
+    baselines = read(folder / "baselines.jsonl")
     usual = [{"function": r.candidate, "scores": dict(r.scores), "seconds": dict(r.seconds), "reason": r.reason, "error": r.error} for r in baselines]
     rows = functions + usual
     pairs = sorted({key.split(":")[1] for row in rows for key in row["scores"] if key.startswith("full:")})
     columns: dict[str, pa.Array] = {
         "function": pa.array([r["function"] for r in rows]),
         "members": pa.array([*members(space, [r["function"] for r in functions]), *([] for _ in usual)], pa.list_(pa.string())),
-        "baseline": pa.array([*(None for _ in functions), *(names[r.index] for r in baselines)], pa.string()),
+        "baseline": pa.array([*(None for _ in functions), *(BASELINES[r.index] for r in baselines)], pa.string()),
         "better": pa.array([",".join(f"{p}={direction(p):+d}" for p in pairs)] * len(rows)),
         "reason": pa.array([r["reason"] for r in rows], pa.string()),
         "error": pa.array([r["error"] for r in rows], pa.string()),
@@ -103,6 +104,7 @@ def pack(space: str, functions: list[dict[str, Any]], baselines: Sequence[Result
     for name in sorted({key for r in rows for key in r["seconds"]}):
         columns[f"seconds:{name}"] = pa.array([r["seconds"].get(name) for r in rows], pa.float32())
     pq.write_table(pa.table(columns), to, compression="zstd", compression_level=19)
+    print(f"{to}: {len(functions)} functions, {to.stat().st_size} bytes")
 
 
 def main() -> None:
@@ -112,12 +114,7 @@ def main() -> None:
     parser.add_argument("--more", type=Path, nargs="*", default=[])
     parser.add_argument("--to", type=Path, required=True)
     chosen = parser.parse_args()
-    from build_table import BASELINES
-
-    further = [r for file in (chosen.results / "top.jsonl", *chosen.more) if file.exists() for r in read(file)]
-    rows = sorted(read(chosen.results / "results.jsonl"), key=lambda r: r.index)
-    pack(chosen.space, joined(rows, further), read(chosen.results / "baselines.jsonl"), BASELINES, chosen.to)
-    print(f"{chosen.to}: {len(rows)} functions, {chosen.to.stat().st_size} bytes")
+    pack(chosen.space, chosen.results, chosen.more, chosen.to)
 
 
 if __name__ == "__main__":

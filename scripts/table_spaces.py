@@ -21,6 +21,7 @@ from evosearch.language.graph import Graph
 
 MORE = ("elish(x)", "leaky_relu(x)", "mish(x)", "gelu(x)")  # AQuaSurF's other four unaries; the slope of leaky ReLU is 0.01
 OUTSIDE, INSIDE = 10, 7
+BASELINES = ("identity", "relu", "gelu", "silu", "mish", "selu", "tanh", "sine", "snake", "squared_relu", "tuned_relu", "tuned_gelu", "tuned_tanh")
 ABOUT = range(1900, 2101)
 _POWERS = {"(0) ** (0)": "1", "(0) ** (1)": "0", "(1) ** (0)": "1", "(1) ** (1)": "1"}  # the language wants such a number written as one
 

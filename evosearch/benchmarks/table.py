@@ -64,9 +64,7 @@ class Table:
     def scale(self) -> Scale:
         """The baselines' median and spread of each pair, as a search freezes them."""
         names = [f"full:{pair}:{seed}" for pair in self.pairs for seed in SEEDS]
-        scores = {
-            self._raw["baseline"][i]: {column: value for column in names if (value := self._raw[column][i]) is not None} for i in self._usual
-        }
+        scores = {self._raw["baseline"][i]: {column: value for column in names if (value := self._raw[column][i]) is not None} for i in self._usual}
         return freeze(scores, self.directions)
 
     def score(self) -> Scores:
