@@ -44,6 +44,7 @@ from evosearch.language.formula import parse
 PAIRS = ("textures/plain-cnn", "photo/inr.32", "digits/deep-mlp")
 QUALITY_RATES, SWEEP = (0.5, 1.5), (1 / 3, 1.0, 3.0)
 TOP = 300
+TIME_LIMIT = 7200.0  # of one function; a minute on a quiet machine, and this one may have other things to do
 
 
 def worker(plan_text: str) -> Callable[[str], str]:
@@ -128,7 +129,7 @@ def build(jobs: list[Job], file: Path, workers: int) -> dict[int, Result]:
     start, begun = time.monotonic(), len(found)
     with (
         open(file, "a") as log,
-        make_executor("local", "build_table:worker", "", workers=workers, time_limit=300.0, memory_limit_gb=4.0) as executor,
+        make_executor("local", "build_table:worker", "", workers=workers, time_limit=TIME_LIMIT, memory_limit_gb=4.0) as executor,
     ):
         while waiting or executor.in_flight:
             for _ in range(min(executor.free_slots(), len(waiting))):
