@@ -37,6 +37,7 @@ class Board:
     screened: NDArray[np.bool_]
     ground: Ground
     table: Table | None = None
+    form: str = ""
     test: tuple[float, ...] = ()
     worst: float = WORST
 
@@ -67,7 +68,7 @@ def _functions(table: Table, space: str) -> Board:
     top = frozenset(table.functions.index(text) for text in table.top(0.01))
     said = f"{table.name}: {len(table)} functions, {int((truth > WORST).sum())} trained, {len(top)} in the top 1 %, "
     said += f"{int(screened.sum())} that the driver's screen rejects ({len([r for r in top if screened[r]])} of the top)"
-    return Board(said, table.functions, truth, tuple(table.noisy(s) for s in SEEDS), top, screened, ground, table)
+    return Board(said, table.functions, truth, tuple(table.noisy(s) for s in SEEDS), top, screened, ground, table, space)
 
 
 def _curves(graphs: list[object]) -> NDArray[np.float32]:

@@ -108,7 +108,8 @@ def easy():
 
 
 @pytest.mark.parametrize("name", ["eaSimple", "evolution", "tpe", "nsga2", "knn"])
-def test_a_peer_learns_and_repeats_itself(name, window=4):
+def test_a_peer_learns_and_repeats_itself(name):
+    window = 4
     peers, bench = script("peers"), script("bench_proposers")
     place = easy()
 

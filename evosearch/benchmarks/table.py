@@ -69,21 +69,23 @@ class Table:
 
     def score(self) -> Scores:
         """Noise-free: the mean over pairs of the standardized mean of both seeds' validation scores; -3 where any training broke."""
-        return self._standardized(SEEDS)
+        return _mean(self.standardized())
 
     def noisy(self, seed: int) -> Scores:
         """The same by one seed alone, 0 or 1: what a search that trains once sees."""
-        if seed not in SEEDS:
-            raise ValueError(f"the table has the seeds 0 and 1; received {seed}")
-        return self._standardized((seed,))
+        return _mean(self.standardized((seed,)))
 
-    def _standardized(self, seeds: tuple[int, ...]) -> Scores:
-        by_pair = []
-        for pair in self.pairs:
-            values = zip(*(self._columns[f"full:{pair}:{seed}"] for seed in seeds), strict=True)
-            sign = self.directions[pair]
-            by_pair.append([None if None in v else self.scale.standardized("full", pair, fmean(v), sign) for v in values])
-        return np.array([WORST if None in row else fmean(row) for row in zip(*by_pair, strict=True)])
+    def standardized(self, seeds: tuple[int, ...] = SEEDS) -> Scores:
+        """The scores `(functions, pairs)` by the mean over these seeds, in the baselines' spreads; NaN where a training broke."""
+        if not seeds or not set(seeds) <= set(SEEDS):
+            raise ValueError(f"the table has the seeds 0 and 1; received {', '.join(map(str, seeds))}")
+        found = np.full((len(self), len(self.pairs)), np.nan)
+        for j, pair in enumerate(self.pairs):
+            columns = (self._columns[f"full:{pair}:{seed}"] for seed in seeds)
+            for i, values in enumerate(zip(*columns, strict=True)):
+                if None not in values:
+                    found[i, j] = self.scale.standardized("full", pair, fmean(values), self.directions[pair])
+        return found
 
     def top(self, share: float = 0.01) -> tuple[str, ...]:
         """The best `share` of all functions by the noise-free score, best first."""
@@ -112,6 +114,11 @@ class Table:
         for i, key in enumerate(fingerprints([parse(text) for text in self.functions])):
             found.setdefault(key, []).append(i)
         return found
+
+
+def _mean(standardized: Scores) -> Scores:
+    means: Scores = standardized.mean(1)
+    return np.where(np.isnan(means), WORST, means)
 
 
 @cache
