@@ -142,31 +142,32 @@ def _copied(choice: Any) -> Any:
 
 
 class Sampler:
-    """One of Optuna's samplers over a categorical variable for each place; a known row's value is told again."""
+    """One of Optuna's samplers over a categorical variable for each place; a known row's value is told again, or `once` only."""
 
-    def __init__(self, ground: Ground, sampler: optuna.samplers.BaseSampler) -> None:
-        self.ground = ground
+    def __init__(self, ground: Ground, sampler: optuna.samplers.BaseSampler, once: bool = False) -> None:
+        self.ground, self.once = ground, once
         self.study = optuna.create_study(direction="maximize", sampler=sampler)
         self.space: dict[str, Any] = {f"place{i}": CategoricalDistribution(list(range(size))) for i, size in enumerate(ground.sizes)}
         self.trials: dict[int, list[optuna.Trial]] = {}
-        self.last: tuple[int, optuna.Trial] | None = None
+        self.told: set[int] = set()
 
     def ask(self) -> int:
         trial = self.study.ask(self.space)
         row = self.ground.row(tuple(trial.params[name] for name in self.space))
-        self.last = (row, trial)
         self.trials.setdefault(row, []).append(trial)
         return row
 
     def tell(self, row: int, value: float, index: int) -> None:
+        self.told.add(row)
         for trial in self.trials.pop(row, []):
             self.study.tell(trial, value)
 
     def again(self, row: int, value: float | None) -> None:
-        if value is not None:
-            self.tell(row, value, -1)
-        elif self.last is not None and self.last[0] == row:  # one trial waits for the value, the second is dropped
+        waits = value is None and len(self.trials[row]) > 1  # one trial waits for the value, the second is dropped
+        if waits or (self.once and value is not None and row in self.told):
             self.study.tell(self.trials[row].pop(), state=TrialState.FAIL)
+        elif value is not None:
+            self.tell(row, value, -1)
 
 
 class Neighbors:
@@ -200,8 +201,8 @@ class Neighbors:
         self.free[row] = False
 
 
-def tpe(ground: Ground, seed: int, **options: Any) -> Peer:
-    return Sampler(ground, optuna.samplers.TPESampler(seed=seed, **options))
+def tpe(ground: Ground, seed: int, once: bool = False, **options: Any) -> Peer:
+    return Sampler(ground, optuna.samplers.TPESampler(seed=seed, **options), once)
 
 
 def nsga2(ground: Ground, seed: int, population: int = 20) -> Peer:
@@ -225,7 +226,8 @@ VARIANTS: dict[str, MakePeer] = {
     **{f"eaSimple {n}": lambda g, s, n=n: EaSimple(g, s, n) for n in (10, 40)},  # type: ignore[misc]
     **{f"evolution {n}/{k}": lambda g, s, n=n, k=k: Evolution(g, s, n, k) for n, k in ((20, 5), (20, 10), (40, 10))},  # type: ignore[misc]
     "tpe 5 founders": lambda g, s: tpe(g, s, n_startup_trials=5),
-    "tpe multivariate": lambda g, s: tpe(g, s, multivariate=True),
+    "tpe univariate": lambda g, s: tpe(g, s, multivariate=False),
+    "tpe told once": lambda g, s: tpe(g, s, once=True),
     **{f"nsga2 {n}": lambda g, s, n=n: nsga2(g, s, n) for n in (10, 50)},  # type: ignore[misc]
     **{f"knn {k}/{f}": lambda g, s, k=k, f=f: knn(g, s, k=k, founders=f) for k, f in ((1, 5), (5, 10), (3, 10))},  # type: ignore[misc]
 }
