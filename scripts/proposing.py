@@ -1,6 +1,7 @@
 """This project's proposers in the benchmark: their asks and tells over the rows of a table.
 
-The space is the table's own, as a grammar of forms with holes, or as a network of choices alone. They select by the score alone.
+The space is the table's own, as a grammar of forms with holes, or as a network of choices alone. They are told
+what a search tells them: the score, the worst pair, the formula's cost.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Ours:
 def make_ours(name: str, board: Board, which: NDArray[np.int64] | None, seed: int) -> Ours:
     """A proposer of the registry on the board's space; `which` is the seed that tells of each row, None for noise-free."""
     space: SearchSpace = network() if board.table is None else grammar(form_of(board.form))
-    proposer = make_proposer(name.removeprefix(OURS), space, ())
+    proposer = make_proposer(name.removeprefix(OURS), space)
     if board.table is None:
         at = {text: i for i, text in enumerate(board.texts)}
         return Ours(proposer, lambda c: at[_cell(c)], board.truth, np.zeros(len(at), bool), seed)
