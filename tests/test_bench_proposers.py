@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 from itertools import product
 from pathlib import Path
 
@@ -159,3 +160,40 @@ def test_the_spaces_of_the_tables():
     assert spaces.form_of("27x7").text((0, 0, 1)) == "(0) + (1)"
     assert spaces.form_of("27x7").text((4, 0, 0)) == "1"  # 0 ** 0
     assert set(load("activations-27x7").functions) <= set(spaces.functions(spaces.form_of("27x7")))
+
+
+@pytest.mark.parametrize("table", ["27x7", "three-operators"])
+def test_our_space_is_the_space_of_the_table(table):
+    spaces, proposing = script("table_spaces"), script("proposing")
+    form = spaces.form_of(table)
+    space = proposing.grammar(form)
+    told = {form.graph(choice) for choice in form.choices()}
+    rng = random.Random(0)
+    sampled = [space.sample(rng) for _ in range(60)]
+    assert all(c.graph in told for c in sampled)
+    assert len({str(c) for c in sampled}) > 40
+
+
+def test_ours_play_by_the_same_rules():
+    """The registry's random search on the true table: in its space, the same again, a generator of its own for every ask."""
+    boards, proposing = script("boards"), script("proposing")
+    place = boards.board_of("activations-27x7")
+    first, again, other = (run(proposing.make_ours("ours:random", place, None, seed), place, 4, 12) for seed in (0, 0, 1))
+    assert first.rows == again.rows != other.rows
+    assert not first.helped
+
+
+def test_ours_hear_what_a_search_would_tell_them():
+    boards, proposing = script("boards"), script("proposing")
+    place = boards.board_of("activations-27x7")
+    heard, trained = [], ~np.isnan(place.table.standardized()).any(1)
+    ours = proposing.make_ours("ours:random", place, None, 0)
+    ours.proposer.tell = heard.append
+    found = run(ours, place, 1, 30)
+    assert [o.index for o in heard] == list(range(29))
+    for outcome, row in zip(heard, found.rows, strict=False):
+        assert place.table.index(outcome.candidate) == row
+        assert (outcome.status == "ok") == bool(trained[row])
+        if outcome.status == "ok":
+            assert outcome.objectives["mean"] == place.truth[row] >= outcome.objectives["worst"]
+            assert outcome.objectives["complexity"] < 0
