@@ -66,7 +66,7 @@ def _functions(table: Table, space: str) -> Board:
     ground = Ground(tuple(len(options) for options in form.places), rows.__getitem__, len(table), _curves(graphs))
     truth = table.score()
     top = frozenset(table.functions.index(text) for text in table.top(0.01))
-    said = f"{table.name}: {len(table)} functions, {int((truth > WORST).sum())} trained, {len(top)} in the top 1 %, "
+    said = f"{table.name}: {len(table)} functions, {int((~np.isnan(table.standardized()).any(1)).sum())} trained, {len(top)} in the top 1 %, "
     said += f"{int(screened.sum())} that the driver's screen rejects ({len([r for r in top if screened[r]])} of the top)"
     return Board(said, table.functions, truth, tuple(table.noisy(s) for s in SEEDS), top, screened, ground, table, space)
 

@@ -10,27 +10,39 @@ import hashlib
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from boards import EDGES, OPERATIONS, Board, architecture
 from numpy.typing import NDArray
 from peers import PEERS
+from ruamel.yaml import YAML
 from table_spaces import Form, form_of
 
 from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.meaning.facts import complexity
 from evosearch.proposers import Outcome, Proposer
-from evosearch.proposers.registry import PROPOSERS, make_proposer
+from evosearch.proposers.registry import PROPOSERS, make_portfolio, make_proposer
 from evosearch.space import SearchSpace
 from evosearch.space.grammar import GrammarSpace
 from evosearch.space.network import NetworkSpace
 
+DEFAULT = "portfolio"
+DEFAULT_SEARCH = Path(__file__).parent.parent / "search_spaces" / "activation.yaml"
 OURS = "ours:"  # `ours:random` is the registry's, `random` the one of peers.py
 
 
 def is_ours(name: str) -> bool:
-    """Whether the registry is meant."""
-    return name.removeprefix(OURS) in PROPOSERS and name not in PEERS
+    """Whether the registry is meant, or the default search's mixture of its proposers."""
+    return name == DEFAULT or (name.removeprefix(OURS) in PROPOSERS and name not in PEERS)
+
+
+def proposer_of(name: str, space: SearchSpace) -> Proposer:
+    """The registry's; `portfolio`, where the registry has none of that name, is what the default search runs."""
+    if name in PROPOSERS:
+        return make_proposer(name, space)
+    shares = YAML(typ="safe", pure=True).load(DEFAULT_SEARCH)["proposers"]
+    return make_portfolio(shares, space)
 
 
 def grammar(form: Form) -> GrammarSpace:
@@ -83,7 +95,7 @@ class Ours:
 def make_ours(name: str, board: Board, which: NDArray[np.int64] | None, seed: int) -> Ours:
     """A proposer of the registry on the board's space; `which` is the seed that tells of each row, None for noise-free."""
     space: SearchSpace = network() if board.table is None else grammar(form_of(board.form))
-    proposer = make_proposer(name.removeprefix(OURS), space)
+    proposer = proposer_of(name.removeprefix(OURS), space)
     if board.table is None:
         at = {text: i for i, text in enumerate(board.texts)}
         return Ours(proposer, lambda c: at[_cell(c)], board.truth, np.zeros(len(at), bool), seed)
