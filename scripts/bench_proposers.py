@@ -132,11 +132,22 @@ def regrets(runs: Sequence[Run], board: Board) -> dict[int, Values]:
     return {n: np.array([best - board.truth[run.rows[int(np.argmax(run.told[:n]))]] for run in runs]) for n in reached}
 
 
+def everybody(names: str) -> list[str]:
+    """The proposers in the order in which they were named. Raises ValueError for a name that is none."""
+    found: list[str] = []
+    for name in names.split(","):
+        several = [name] if is_ours(name) else list(named([name]))
+        if not several:
+            raise ValueError(f"unknown proposer `{name}`; there are peers, all, {', '.join(named(['all']))} and those of the registry")
+        found += several
+    return list(dict.fromkeys(found))
+
+
 def settings(chosen: argparse.Namespace) -> Iterator[Setting]:
     for screen in chosen.screen.split(","):
         for noise in chosen.noise.split(","):
             for window in map(int, chosen.windows.split(",")):
-                for proposer in [p for p in chosen.proposers.split(",") if is_ours(p)] + list(named(chosen.proposers.split(","))):
+                for proposer in everybody(chosen.proposers):
                     yield Setting(chosen.table, chosen.data, proposer, window, noise, screen == "on", chosen.queries, chosen.table != "nasbench201")
 
 
@@ -189,11 +200,10 @@ def main() -> None:
     chosen.noise = chosen.noise or ("free" if nas else "free,noisy")
     chosen.screen = chosen.screen or ("off" if nas else "off,on")
     chosen.queries = chosen.queries or (100 if nas else 400)
-    board = board_of(chosen.table, chosen.data)
-    every = list(settings(chosen))
-    unknown = [p for p in chosen.proposers.split(",") if not is_ours(p) and not named([p])]
-    if unknown:
-        sys.exit(f"bench_proposers: unknown proposer `{unknown[0]}`")
+    try:
+        board, every = board_of(chosen.table, chosen.data), list(settings(chosen))
+    except (OSError, ValueError) as error:
+        sys.exit(f"bench_proposers: {error}")
     print(board.said, flush=True)
     titles = "test accuracy | deviation" if nas else "median evaluations | mean | p90 | share found | regret at 4, 8, 16, ..."
     print(f"| proposer | window | noise | screen | {titles} | random helped |\n|{'---|' * (titles.count('|') + 6)}", flush=True)

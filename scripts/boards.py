@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -45,6 +46,10 @@ class Board:
 @cache
 def board_of(name: str, data: str = "") -> Board:
     """Raises ValueError and OSError for a file that is not the table."""
+    if not data and name not in NAMES:
+        raise ValueError(f"{name} needs --data FILE.parquet: the package has no such file")
+    if data and not Path(data).is_file():
+        raise ValueError(f"there is no file {data}")
     if name == "nasbench201":
         return _networks(data)
     table = open_table(data) if data else load(name)
@@ -92,8 +97,6 @@ def choice_of(text: str) -> Choice:
 
 
 def _networks(data: str) -> Board:
-    if not data:
-        raise ValueError("nasbench201 needs --data FILE.parquet: the project ships none")
     wanted = ["arch", "cifar10_val_accuracy_12_epochs", "cifar10_test_accuracy"]
     columns = pq.read_table(data, columns=wanted).to_pydict()
     at = {arch: i for i, arch in enumerate(columns["arch"])}

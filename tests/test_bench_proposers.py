@@ -197,3 +197,11 @@ def test_ours_hear_what_a_search_would_tell_them():
         if outcome.status == "ok":
             assert outcome.objectives["mean"] == place.truth[row] >= outcome.objectives["worst"]
             assert outcome.objectives["complexity"] < 0
+
+
+def test_everybody_comes_in_the_order_of_the_names_and_the_default_ends_with_ours():
+    bench = script("bench_proposers")
+    assert bench.everybody("knn,portfolio,random") == ["knn", "portfolio", "random"]
+    assert bench.everybody("peers,portfolio")[-1] == "portfolio"  # whose picks --dump writes
+    with pytest.raises(ValueError, match="unknown proposer `genetics`"):
+        bench.everybody("peers,genetics")
