@@ -1,6 +1,6 @@
 """Size and power of the verdict: how often nothing is called better, and how often something is.
 
-    python scripts/bench_verdict.py size --table OUT/results.jsonl [--searches 1000]   # a minute; the table of build_table.py
+    python scripts/bench_verdict.py size [--searches 1000]                             # some minutes
     python scripts/bench_verdict.py power [--repeats 20]                               # about 6 minutes on two cores
 
 size: searches are replayed on a table whose scores are permuted, so that no function is better than another, with this project's
@@ -15,14 +15,13 @@ swept), each time on fresh seeds.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evosearch.benchmarks import load
 from evosearch.evaluation import evaluate_formula
 from evosearch.judging.objectives import direction
 from evosearch.language.formula import parse
@@ -36,12 +35,12 @@ FUNCTIONS, BASELINES, SEEDS = 150, 13, 3
 FINAL_PAIRS = 4
 
 
-def read_table(file: Path) -> dict[str, Scores]:
-    """Per pair the scores `(functions, 2)` of two seeds, of functions that finished everywhere and learned anything."""
-    rows = [json.loads(line)["scores"] for line in file.read_text().splitlines()]
-    pairs = sorted({key.split(":")[1] for row in rows for key in row if key.startswith("full:")})
-    whole = [row for row in rows if all(f"full:{p}:{s}" in row for p in pairs for s in (0, 1))]
-    return {p: np.array([[row[f"full:{p}:{s}"] for s in (0, 1)] for row in whole]) for p in pairs}
+def table_scores() -> dict[str, Scores]:
+    """Per pair the scores `(functions, 2)` of two seeds in the open table, of functions that finished everywhere."""
+    table = load("activations-27x7")
+    scores = np.array([[table.column(f"full:{p}:{s}") for s in (0, 1)] for p in table.pairs], float)  # (pairs, seeds, functions)
+    whole = scores[:, :, ~np.isnan(scores).any((0, 1))]
+    return {pair: whole[i].T for i, pair in enumerate(table.pairs)}
 
 
 def draw(table: dict[str, Scores], together: bool, count: int, seeds: int, rng: np.random.Generator) -> dict[str, Scores]:
@@ -111,16 +110,13 @@ def power(repeats: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("size", "power"))
-    parser.add_argument("--table", type=Path)
     parser.add_argument("--searches", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=20)
     chosen = parser.parse_args()
     if chosen.what == "power":
         power(chosen.repeats)
-    elif chosen.table is None:
-        parser.error("size needs --table FILE, the results.jsonl of scripts/build_table.py")
     else:
-        size(read_table(chosen.table), chosen.searches)
+        size(table_scores(), chosen.searches)
 
 
 if __name__ == "__main__":

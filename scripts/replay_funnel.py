@@ -1,7 +1,6 @@
 """What the funnel keeps and what it spends, replayed on the open table, where every stage's outcome of every function is known.
 
-    python scripts/build_table.py --out tables/27x7          # once, some core-hours
-    python scripts/replay_funnel.py tables/27x7
+    python scripts/replay_funnel.py                          # the table that comes with the package
 
 The eventual top are the best 5 % of all functions by the last stage (three rates, eight seeds, three pairs), by the mean of their
 standardized test scores; what the filters reject was trained too, so that they can be wrong. The funnel goes through the table in
@@ -17,16 +16,17 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from bisect import insort
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from build_table import BASELINES, PAIRS, SWEEP, read
+from build_table import PAIRS, SWEEP
 
+from evosearch.benchmarks import Table, load, open_table
 from evosearch.job import Result
 from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.objectives import direction
@@ -54,22 +54,33 @@ class Function:
     seconds: dict[str, float]
 
 
-def scale_of(baselines: list[Result]) -> Scale:
+def rows_of(table: Table) -> list[Result]:
+    """The table's rows as the results they were."""
+    names = [name for name in table.columns if ":" in name]
+    found = []
+    for i, text in enumerate(table.functions):
+        cells = {name: cell for name in names if (cell := table.column(name)[i]) is not None}
+        seconds = {name.removeprefix("seconds:"): cell for name, cell in cells.items() if name.startswith("seconds:")}
+        found.append(
+            Result(i, text, "ok", table.column("reason")[i], "full", {n: c for n, c in cells.items() if not n.startswith("seconds:")}, seconds=seconds)
+        )
+    return found
+
+
+def scale_of(table: Table) -> Scale:
     """The scale that a search with these baselines would freeze, of every stage."""
-    if len(baselines) < len(BASELINES):
-        sys.exit("the table has not all baselines yet; let build_table.py finish")
-    scores = {BASELINES[r.index]: early_scores(r) | {k: v for k, v in r.scores.items() if k.startswith("full:")} for r in baselines}
+    scores = {name: early_scores(found) | {k: v for k, v in found.items() if k.startswith("full:")} for name, found in table.baselines.items()}
     return freeze(scores, {pair: direction(pair) for pair in PAIRS}, *QUALITY_BAR["act"])
 
 
-def early_scores(row: Result) -> dict[str, float]:
+def early_scores(scores: Mapping[str, float]) -> dict[str, float]:
     """Scores of the quick and the quality test by the names that a search gives them."""
-    quick = {f"quick:{p}:0": row.scores[f"quick:{p}"] for p in PAIRS if f"quick:{p}" in row.scores}
-    return quick | {f"quality:{p}:0": row.scores[f"quality:{p}:{RATE:g}"] for p in PAIRS if f"quality:{p}:{RATE:g}" in row.scores}
+    quick = {f"quick:{p}:0": scores[f"quick:{p}"] for p in PAIRS if f"quick:{p}" in scores}
+    return quick | {f"quality:{p}:0": scores[f"quality:{p}:{RATE:g}"] for p in PAIRS if f"quality:{p}:{RATE:g}" in scores}
 
 
 def function_of(row: Result, last: Result | None, scale: Scale) -> Function:
-    scores = early_scores(row) | {f"first_rate:{p}:0": row.scores[f"full:{p}:0"] for p in PAIRS if f"full:{p}:0" in row.scores}
+    scores = early_scores(row.scores) | {f"first_rate:{p}:0": row.scores[f"full:{p}:0"] for p in PAIRS if f"full:{p}:0" in row.scores}
     for p in PAIRS if last is not None else ():
         swept = [value for key, value in last.scores.items() if key.startswith(f"sweep:{p}:")]
         scores |= {f"first_seed:{p}:0": max(swept, key=lambda v: direction(p) * v)} if swept else {}
@@ -169,11 +180,11 @@ def show(name: str, functions: list[Function], last: dict[str, Result], top: set
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path)
+    parser.add_argument("--table", type=Path, help="a file of scripts/build_table.py, in place of the package's")
     chosen = parser.parse_args()
-    rows = sorted(read(chosen.table / "results.jsonl"), key=lambda r: r.index)
-    last = {r.candidate: r for r in read(chosen.table / "top.jsonl")}
-    scale = scale_of(read(chosen.table / "baselines.jsonl"))
+    table = open_table(chosen.table) if chosen.table else load("activations-27x7")
+    rows, scale = rows_of(table), scale_of(table)
+    last = {r.candidate: r for r in rows if any(name.startswith("sweep:") for name in r.scores)}
     functions = [function_of(r, last.get(r.candidate), scale) for r in rows]
     top = eventual_top(last, [f.text for f in functions], scale)
     print(f"{len(functions)} functions, {sum(f.passes for f in functions)} pass the filters; {len(last)} have the last stage; the eventual top has {len(top)}")

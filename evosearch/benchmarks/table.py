@@ -61,11 +61,16 @@ class Table:
         return self._columns[name]
 
     @cached_property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """What was measured of the usual functions, which freeze the scale, by their names; most are not of the space."""
+        numbers = {name: cells for name, cells in self._raw.items() if name in self._columns and any(isinstance(cell, float) for cell in cells)}
+        return {self._raw["baseline"][i]: {name: cells[i] for name, cells in numbers.items() if cells[i] is not None} for i in self._usual}
+
+    @cached_property
     def scale(self) -> Scale:
         """The baselines' median and spread of each pair, as a search freezes them."""
         names = [f"full:{pair}:{seed}" for pair in self.pairs for seed in SEEDS]
-        scores = {self._raw["baseline"][i]: {column: value for column in names if (value := self._raw[column][i]) is not None} for i in self._usual}
-        return freeze(scores, self.directions)
+        return freeze({usual: {name: found[name] for name in names if name in found} for usual, found in self.baselines.items()}, self.directions)
 
     def score(self) -> Scores:
         """Noise-free: the mean over pairs of the standardized mean of both seeds' validation scores; -3 where any training broke."""
