@@ -15,6 +15,7 @@ PROPOSERS = {
     "random": "evosearch.proposers.random:RandomProposer",
     "genetic": "evosearch.proposers.genetic:GeneticProposer",
     "bayes": "evosearch.proposers.bayes:BayesProposer",
+    "surrogate": "evosearch.proposers.surrogate:SurrogateProposer",
 }
 
 # What a search is measured against, in the same run: they learn from no result.

@@ -1,0 +1,219 @@
+"""Proposals by a model of what was told: layers that do alike to signals score alike.
+
+A Gaussian process over the layers' curves and the network's choices learns the normal scores of the outcomes' ranks, broken ones the
+worst, so that neither the scale of a task nor a score of minus infinity matters. Every ask draws one function of those that the process
+believes in (Thompson sampling) over candidates of its own, and proposes its best: asks that know the same do not ask the same.
+Before anything is told a layer is believed to be the better, the nearer its largest slope is to 1: then signals and gradients
+neither explode nor vanish, whatever the task (arXiv 1611.01232).
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import insort
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from scipy import special, stats
+
+from evosearch.language.candidate import Candidate, parse_candidate
+from evosearch.language.graph import Graph
+from evosearch.meaning.numeric import Array
+from evosearch.meaning.screen import numeric
+from evosearch.proposers import Outcome, Proposal
+from evosearch.proposers.points import Key, Point, Points, keys
+from evosearch.proposers.process import Process, fit
+from evosearch.space import Production, SearchSpace, Tree
+from evosearch.space.trees import count, grow, is_finite
+
+_WHOLE = 20_000  # a finite space of at most so many trees is looked through
+_LOOKED = 1000  # candidates of a finite space an ask
+_SAMPLED, _MUTATED = 48, 48  # candidates of any other space an ask
+_PARENTS = 10
+_JOINT = 150  # the most hopeful, over which a function is drawn
+_BEST, _LATEST = 128, 128  # what was told that the process knows
+_TREND = 0.8  # of what is believed beforehand
+_STAGES = ("quick_mean", "quality_mean", "first_mean", "mean")
+_FAULTS = ("duplicate", "lost")  # say nothing of the candidate
+
+
+@dataclass(frozen=True, order=True)
+class _Told:
+    """An outcome as the process learns it; better ones come first."""
+
+    loss: tuple[int, float]  # a candidate that got as far as another is worse by less
+    index: int
+    candidate: str
+    key: Key = ()
+
+
+class SurrogateProposer:
+    """Thompson sampling on a Gaussian process, over the whole of a finite space or over samples and mutants of the best."""
+
+    name = "surrogate"
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._points = Points(space)
+        self._pool = _Pool(space, self._points) if is_finite(space) and count(space) <= _WHOLE else None
+        self._asked: set[Key] = set()
+        self._best: list[_Told] = []
+        self._latest: deque[_Told] = deque(maxlen=_LATEST)
+        self._fitted: Process | None = None
+
+    def tell(self, outcome: Outcome) -> None:
+        """Takes an outcome of any proposer; one without a mean is ranked by how far it came."""
+        candidate = parse_candidate(outcome.candidate)
+        if outcome.status in _FAULTS or not self._points.fits(candidate):
+            return
+        (key,) = keys([candidate])
+        told = _Told(_loss(outcome), outcome.index, outcome.candidate, key)
+        self._asked.add(key)
+        self._latest.append(told)
+        insort(self._best, told, key=lambda t: (t.loss, t.index))
+        del self._best[_BEST:]
+        self._fitted = None
+
+    def ask(self, rng: random.Random) -> Proposal:
+        process, numbers = self._process(), np.random.default_rng(rng.getrandbits(64))
+        members = self._pool.some(self._asked, numbers) if self._pool else self._near(rng)
+        for member in _ranked(process, members, numbers):
+            key = member.key or keys([member.candidate])[0]
+            if key not in self._asked and all(_trainable(graph) for graph in member.candidate.slots.values()):
+                return Proposal(str(member.candidate), member.parents, self.name)
+        return Proposal(str(self.space.sample(rng)), (), self.name)
+
+    def _process(self) -> Process:
+        """What is believed after the best and the latest outcomes; the same until the next is told."""
+        if self._fitted is None:
+            told = sorted({t.index: t for t in (*self._best, *self._latest)}.values(), key=lambda t: t.index, reverse=True)
+            points = self._points.of([parse_candidate(t.candidate) for t in told])
+            places = np.stack([p.place for p in points]) if points else np.zeros((0, 1))
+            values = _normal_scores([t.loss for t in told]) - _TREND * np.array([p.prior for p in points])
+            self._fitted = fit(places, values)
+        return self._fitted
+
+    def _near(self, rng: random.Random) -> list[_Member]:
+        """Random candidates, and mutants of the best ones."""
+        found = [_Member(self.space.sample(rng)) for _ in range(_SAMPLED)]
+        parents = [parse_candidate(t.candidate) for t in self._best[:_PARENTS]]
+        trees = [(parent.canonical_id, tree) for parent in parents if (tree := self.space.derive(parent)) is not None]
+        for _ in range(_MUTATED if trees else 0):
+            parent, tree = rng.choice(trees)
+            mutant = self.space.build(_mutant(self.space, tree, rng))
+            if mutant is not None:
+                found.append(_Member(mutant, (parent,)))
+        points = self._points.of([member.candidate for member in found])
+        return [_Member(m.candidate, m.parents, point) for m, point in zip(found, points, strict=True) if point.usable]
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A candidate that an ask may propose."""
+
+    candidate: Candidate
+    parents: tuple[str, ...] = ()
+    point: Point | None = None
+    key: Key | None = None
+
+
+class _Pool:
+    """A finite space, one of each set of equal candidates, without those whose layers are not finite."""
+
+    def __init__(self, space: SearchSpace, points: Points) -> None:
+        built = [c for tree in _every(space.productions, space.root) if (c := space.build(tree)) is not None]
+        unlike = dict(reversed(list(zip(keys(built), built, strict=True))))
+        found = zip(unlike.items(), points.of(list(unlike.values())), strict=True)
+        self.members = [_Member(candidate, (), point, key) for (key, candidate), point in found if point.usable]
+
+    def some(self, asked: set[Key], rng: np.random.Generator) -> list[_Member]:
+        """A random part of what was not asked."""
+        order = rng.permutation(len(self.members))[: _LOOKED + len(asked)]
+        return [m for m in (self.members[i] for i in order) if m.key not in asked][:_LOOKED]
+
+
+def _every(grammar: Mapping[str, tuple[Production, ...]], kind: str) -> Iterator[Tree]:
+    """Every tree of a type of a grammar that has an end."""
+    known: dict[str, list[Tree]] = {}
+
+    def of(kind: str) -> list[Tree]:
+        if kind not in known:
+            known[kind] = [(way.name, parts) for way in grammar[kind] for parts in product(*(of(arg) for arg in way.args))]
+        return known[kind]
+
+    yield from of(kind)
+
+
+def _ranked(process: Process, members: Sequence[_Member], rng: np.random.Generator) -> list[_Member]:
+    """The most hopeful members, by one function drawn from the process."""
+    points = [m.point for m in members if m.point is not None]
+    if not points:
+        return []
+    places, trend = np.stack([p.place for p in points]), _TREND * np.array([p.prior for p in points])
+    if not len(process.points):
+        hopeful = np.argsort(-trend, kind="stable")[:_JOINT]
+    else:
+        mean, deviation = process.expect(places)
+        hopeful = np.argsort(-(trend + mean + 2 * deviation), kind="stable")[:_JOINT]
+    drawn = trend[hopeful] + process.draw(places[hopeful], rng)
+    return [members[hopeful[i]] for i in np.argsort(-drawn, kind="stable")]
+
+
+def _loss(outcome: Outcome) -> tuple[int, float]:
+    """Lower is better: first how far it came, then its score there."""
+    if outcome.status == "ok":
+        for behind, stage in enumerate(reversed(_STAGES)):
+            if stage in outcome.objectives:
+                return behind, -outcome.objectives[stage]
+    return len(_STAGES), 0.0
+
+
+def _normal_scores(losses: Sequence[tuple[int, float]]) -> Array:
+    """The ranks as quantiles of a Gaussian, the best the highest; equal ones share theirs."""
+    order = {loss: i for i, loss in enumerate(sorted(set(losses), reverse=True))}
+    ranks = stats.rankdata([order[loss] for loss in losses]) if losses else np.zeros(0)
+    return np.asarray(special.ndtri(ranks / (len(losses) + 1)))
+
+
+@lru_cache(maxsize=4096)
+def _trainable(graph: Graph) -> bool:
+    """Whether the driver's own numeric check lets the layer pass: what it rejects is not worth an ask."""
+    return numeric(graph) is None
+
+
+def _mutant(space: SearchSpace, tree: Tree, rng: random.Random) -> Tree:
+    """The tree with one part drawn anew; a number moves by about a third as often as it is drawn."""
+    places = list(_places(space.productions, space.root, tree))
+    kind, path = rng.choice(places)
+    old = tree
+    for i in path:
+        old = old[1][i]
+    if kind in space.numeric and rng.random() < 0.5:
+        fresh: Tree = (repr(float(f"{float(old[0]) * np.exp(rng.gauss(0, 0.3)):.2g}")), ())
+    else:
+        fresh = grow(space.productions, kind, rng, _height(old) + 1)
+    return _replaced(tree, path, fresh)
+
+
+def _places(grammar: Mapping[str, tuple[Production, ...]], kind: str, tree: Tree, path: tuple[int, ...] = ()) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The type and the path of every part of a tree."""
+    yield kind, path
+    if tree[1]:
+        way = next(way for way in grammar[kind] if way.name == tree[0])
+        for i, (arg, part) in enumerate(zip(way.args, tree[1], strict=True)):
+            yield from _places(grammar, arg, part, (*path, i))
+
+
+def _height(tree: Tree) -> int:
+    return 1 + max((_height(part) for part in tree[1]), default=0)
+
+
+def _replaced(tree: Tree, path: tuple[int, ...], fresh: Tree) -> Tree:
+    if not path:
+        return fresh
+    name, parts = tree
+    return name, tuple(_replaced(part, path[1:], fresh) if i == path[0] else part for i, part in enumerate(parts))
