@@ -13,7 +13,7 @@ import random
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 
@@ -25,14 +25,15 @@ from evosearch.language.graph import Graph
 from evosearch.meaning.numeric import Array
 from evosearch.meaning.screen import numeric
 from evosearch.proposers import Outcome, Proposal
+from evosearch.proposers.mutation import Mutation
 from evosearch.proposers.points import Key, Point, Points, keys
 from evosearch.proposers.process import Process, fit
 from evosearch.space import Production, SearchSpace, Tree
-from evosearch.space.trees import count, grow, is_finite
+from evosearch.space.trees import count, is_finite
 
 _WHOLE = 20_000  # a finite space of at most so many trees is looked through
 _LOOKED = 1000  # candidates of a finite space an ask
-_SAMPLED, _MUTATED = 48, 48  # candidates of any other space an ask
+_SAMPLED, _MUTATED = 16, 64  # candidates of any other space an ask
 _PARENTS = 10
 _JOINT = 150  # the most hopeful, over which a function is drawn
 _BEST, _LATEST = 128, 128  # what was told that the process knows
@@ -43,12 +44,12 @@ _FAULTS = ("duplicate", "lost")  # say nothing of the candidate
 
 @dataclass(frozen=True, order=True)
 class _Told:
-    """An outcome as the process learns it; better ones come first."""
+    """An outcome as the process learns it; the least is the best."""
 
-    loss: tuple[int, float]  # a candidate that got as far as another is worse by less
+    loss: tuple[int, float]
     index: int
-    candidate: str
-    key: Key = ()
+    candidate: Candidate = field(compare=False)
+    point: Point = field(compare=False)
 
 
 class SurrogateProposer:
@@ -60,6 +61,7 @@ class SurrogateProposer:
         self.space = space
         self._points = Points(space)
         self._pool = _Pool(space, self._points) if is_finite(space) and count(space) <= _WHOLE else None
+        self._mutation = Mutation(space)
         self._asked: set[Key] = set()
         self._best: list[_Told] = []
         self._latest: deque[_Told] = deque(maxlen=_LATEST)
@@ -71,10 +73,11 @@ class SurrogateProposer:
         if outcome.status in _FAULTS or not self._points.fits(candidate):
             return
         (key,) = keys([candidate])
-        told = _Told(_loss(outcome), outcome.index, outcome.candidate, key)
+        (point,) = self._points.of([candidate])
+        told = _Told(_loss(outcome), outcome.index, candidate, point)
         self._asked.add(key)
         self._latest.append(told)
-        insort(self._best, told, key=lambda t: (t.loss, t.index))
+        insort(self._best, told)
         del self._best[_BEST:]
         self._fitted = None
 
@@ -91,20 +94,19 @@ class SurrogateProposer:
         """What is believed after the best and the latest outcomes; the same until the next is told."""
         if self._fitted is None:
             told = sorted({t.index: t for t in (*self._best, *self._latest)}.values(), key=lambda t: t.index, reverse=True)
-            points = self._points.of([parse_candidate(t.candidate) for t in told])
-            places = np.stack([p.place for p in points]) if points else np.zeros((0, 1))
-            values = _normal_scores([t.loss for t in told]) - _TREND * np.array([p.prior for p in points])
+            places = np.stack([t.point.place for t in told]) if told else np.zeros((0, 1))
+            values = _normal_scores([t.loss for t in told]) - _TREND * np.array([t.point.prior for t in told])
             self._fitted = fit(places, values)
         return self._fitted
 
     def _near(self, rng: random.Random) -> list[_Member]:
         """Random candidates, and mutants of the best ones."""
-        found = [_Member(self.space.sample(rng)) for _ in range(_SAMPLED)]
-        parents = [parse_candidate(t.candidate) for t in self._best[:_PARENTS]]
-        trees = [(parent.canonical_id, tree) for parent in parents if (tree := self.space.derive(parent)) is not None]
+        best = [t.candidate for t in self._best[:_PARENTS]]
+        trees = [(parent.canonical_id, tree) for parent in best if (tree := self.space.derive(parent)) is not None]
+        found = [_Member(self.space.sample(rng)) for _ in range(_SAMPLED if trees else 3 * _SAMPLED)]
         for _ in range(_MUTATED if trees else 0):
             parent, tree = rng.choice(trees)
-            mutant = self.space.build(_mutant(self.space, tree, rng))
+            mutant = self.space.build(self._mutation.of(tree, rng))
             if mutant is not None:
                 found.append(_Member(mutant, (parent,)))
         points = self._points.of([member.candidate for member in found])
@@ -183,37 +185,3 @@ def _normal_scores(losses: Sequence[tuple[int, float]]) -> Array:
 def _trainable(graph: Graph) -> bool:
     """Whether the driver's own numeric check lets the layer pass: what it rejects is not worth an ask."""
     return numeric(graph) is None
-
-
-def _mutant(space: SearchSpace, tree: Tree, rng: random.Random) -> Tree:
-    """The tree with one part drawn anew; a number moves by about a third as often as it is drawn."""
-    places = list(_places(space.productions, space.root, tree))
-    kind, path = rng.choice(places)
-    old = tree
-    for i in path:
-        old = old[1][i]
-    if kind in space.numeric and rng.random() < 0.5:
-        fresh: Tree = (repr(float(f"{float(old[0]) * np.exp(rng.gauss(0, 0.3)):.2g}")), ())
-    else:
-        fresh = grow(space.productions, kind, rng, _height(old) + 1)
-    return _replaced(tree, path, fresh)
-
-
-def _places(grammar: Mapping[str, tuple[Production, ...]], kind: str, tree: Tree, path: tuple[int, ...] = ()) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The type and the path of every part of a tree."""
-    yield kind, path
-    if tree[1]:
-        way = next(way for way in grammar[kind] if way.name == tree[0])
-        for i, (arg, part) in enumerate(zip(way.args, tree[1], strict=True)):
-            yield from _places(grammar, arg, part, (*path, i))
-
-
-def _height(tree: Tree) -> int:
-    return 1 + max((_height(part) for part in tree[1]), default=0)
-
-
-def _replaced(tree: Tree, path: tuple[int, ...], fresh: Tree) -> Tree:
-    if not path:
-        return fresh
-    name, parts = tree
-    return name, tuple(_replaced(part, path[1:], fresh) if i == path[0] else part for i, part in enumerate(parts))
