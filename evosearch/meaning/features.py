@@ -76,12 +76,12 @@ def features(graphs: Sequence[Graph], probe: Probe) -> Features:
 def _features(graphs: Sequence[Graph], probe: Probe) -> Features:
     with np.errstate(all="ignore"):
         here, there = (_rows(evaluate_all(graphs, {"x": x, "y": probe.y}), probe) for x in (probe.x, probe.moved))
-        usable = (np.abs(here) < _LARGEST).all(1)  # False where it is not a number, too
+        usable = np.all(np.abs(here) < _LARGEST, axis=1)  # False where it is not a number, too
         curve = np.arcsinh(_SQUASH * np.where(np.isfinite(here), here, 0.0)[:, probe.shown])
         slopes = np.abs(there - here)[:, probe.near] / _STEP
         steepest = np.where(np.isfinite(slopes), slopes, np.inf).max(1, initial=0.0)
         learned = np.array([[np.log1p(_learned(graph, kind)) for kind in ("layer", "channel")] for graph in graphs]).reshape(-1, 2)
-        return Features(np.hstack([curve, learned]), np.clip(np.log(steepest), -_STEEPEST, _STEEPEST), usable)
+        return Features(np.hstack([curve, learned]), np.clip(np.log(steepest), -_STEEPEST, _STEEPEST), np.asarray(usable))
 
 
 def _rows(values: Sequence[Array], probe: Probe) -> Array:

@@ -85,7 +85,7 @@ class Points:
 
 def _coordinates(value: object, values: Sequence[object]) -> Array:
     """Two values are 1 apart; numbers of an order are as far by their ranks as by being others."""
-    one = np.array([float(value == other) for other in values]) / np.sqrt(2)
+    one: Array = np.array([float(value == other) for other in values]) / np.sqrt(2)
     if len(values) < 2 or any(isinstance(v, str) for v in values):
         return one
     ranked = sorted(values)  # type: ignore[type-var]
@@ -97,6 +97,3 @@ def keys(candidates: Sequence[Candidate]) -> list[Key]:
     graphs = [graph for c in candidates for _, graph in sorted(c.slots.items())]
     prints: Mapping[Graph, object] = dict(zip(graphs, fingerprints(graphs), strict=True))
     return [(*sorted(c.choices.items()), *(prints[graph] or b"" for _, graph in sorted(c.slots.items()))) for c in candidates]
-
-
-__all__ = ["Key", "Point", "Points", "Probe", "keys"]

@@ -35,9 +35,8 @@ _WHOLE = 20_000  # a finite space of at most so many trees is looked through
 _LOOKED = 1000  # candidates of a finite space an ask
 _SAMPLED, _MUTATED = 16, 64  # candidates of any other space an ask
 _PARENTS = 10
-_JOINT = 150  # the most hopeful, over which a function is drawn
+_JOINT = 50  # the most hopeful, over which a function is drawn
 _BEST, _LATEST = 128, 128  # what was told that the process knows
-_TREND = 0.8  # of what is believed beforehand
 _STAGES = ("quick_mean", "quality_mean", "first_mean", "mean")
 _FAULTS = ("duplicate", "lost")  # say nothing of the candidate
 
@@ -74,8 +73,10 @@ class SurrogateProposer:
             return
         (key,) = keys([candidate])
         (point,) = self._points.of([candidate])
-        told = _Told(_loss(outcome), outcome.index, candidate, point)
         self._asked.add(key)
+        if not point.usable:  # known without a model
+            return
+        told = _Told(_loss(outcome), outcome.index, candidate, point)
         self._latest.append(told)
         insort(self._best, told)
         del self._best[_BEST:]
@@ -83,7 +84,7 @@ class SurrogateProposer:
 
     def ask(self, rng: random.Random) -> Proposal:
         process, numbers = self._process(), np.random.default_rng(rng.getrandbits(64))
-        members = self._pool.some(self._asked, numbers) if self._pool else self._near(rng)
+        members = self._pool.some(self._asked, numbers) if self._pool is not None else self._near(rng)
         for member in _ranked(process, members, numbers):
             key = member.key or keys([member.candidate])[0]
             if key not in self._asked and all(_trainable(graph) for graph in member.candidate.slots.values()):
@@ -94,23 +95,21 @@ class SurrogateProposer:
         """What is believed after the best and the latest outcomes; the same until the next is told."""
         if self._fitted is None:
             told = sorted({t.index: t for t in (*self._best, *self._latest)}.values(), key=lambda t: t.index, reverse=True)
-            places = np.stack([t.point.place for t in told]) if told else np.zeros((0, 1))
-            values = _normal_scores([t.loss for t in told]) - _TREND * np.array([t.point.prior for t in told])
-            self._fitted = fit(places, values)
+            self._fitted = fit(_stacked([t.point for t in told]), _normal_scores([t.loss for t in told]))
         return self._fitted
 
     def _near(self, rng: random.Random) -> list[_Member]:
         """Random candidates, and mutants of the best ones."""
-        best = [t.candidate for t in self._best[:_PARENTS]]
-        trees = [(parent.canonical_id, tree) for parent in best if (tree := self.space.derive(parent)) is not None]
-        found = [_Member(self.space.sample(rng)) for _ in range(_SAMPLED if trees else 3 * _SAMPLED)]
+        parents = [t.candidate for t in self._best[:_PARENTS]]
+        trees = [(parent.canonical_id, tree) for parent in parents if (tree := self.space.derive(parent)) is not None]
+        found: list[tuple[Candidate, tuple[str, ...]]] = [(self.space.sample(rng), ()) for _ in range(_SAMPLED if trees else 3 * _SAMPLED)]
         for _ in range(_MUTATED if trees else 0):
             parent, tree = rng.choice(trees)
             mutant = self.space.build(self._mutation.of(tree, rng))
             if mutant is not None:
-                found.append(_Member(mutant, (parent,)))
-        points = self._points.of([member.candidate for member in found])
-        return [_Member(m.candidate, m.parents, point) for m, point in zip(found, points, strict=True) if point.usable]
+                found.append((mutant, (parent,)))
+        points = self._points.of([candidate for candidate, _ in found])
+        return [_Member(candidate, point, origin) for (candidate, origin), point in zip(found, points, strict=True) if point.usable]
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,8 @@ class _Member:
     """A candidate that an ask may propose."""
 
     candidate: Candidate
+    point: Point
     parents: tuple[str, ...] = ()
-    point: Point | None = None
     key: Key | None = None
 
 
@@ -130,7 +129,7 @@ class _Pool:
         built = [c for tree in _every(space.productions, space.root) if (c := space.build(tree)) is not None]
         unlike = dict(reversed(list(zip(keys(built), built, strict=True))))
         found = zip(unlike.items(), points.of(list(unlike.values())), strict=True)
-        self.members = [_Member(candidate, (), point, key) for (key, candidate), point in found if point.usable]
+        self.members = [_Member(candidate, point, (), key) for (key, candidate), point in found if point.usable]
 
     def some(self, asked: set[Key], rng: np.random.Generator) -> list[_Member]:
         """A random part of what was not asked."""
@@ -152,17 +151,18 @@ def _every(grammar: Mapping[str, tuple[Production, ...]], kind: str) -> Iterator
 
 def _ranked(process: Process, members: Sequence[_Member], rng: np.random.Generator) -> list[_Member]:
     """The most hopeful members, by one function drawn from the process."""
-    points = [m.point for m in members if m.point is not None]
-    if not points:
+    if not members:
         return []
-    places, trend = np.stack([p.place for p in points]), _TREND * np.array([p.prior for p in points])
-    if not len(process.points):
-        hopeful = np.argsort(-trend, kind="stable")[:_JOINT]
-    else:
-        mean, deviation = process.expect(places)
-        hopeful = np.argsort(-(trend + mean + 2 * deviation), kind="stable")[:_JOINT]
-    drawn = trend[hopeful] + process.draw(places[hopeful], rng)
+    points = _stacked([m.point for m in members])
+    mean, deviation = process.expect(points)
+    hopeful = np.argsort(-(mean + 2 * deviation), kind="stable")[:_JOINT]
+    drawn = process.draw(points[hopeful], rng)
     return [members[hopeful[i]] for i in np.argsort(-drawn, kind="stable")]
+
+
+def _stacked(points: Sequence[Point]) -> Array:
+    """One row a point: its place, then the trend."""
+    return np.stack([np.append(p.place, p.prior) for p in points]) if points else np.zeros((0, 1))
 
 
 def _loss(outcome: Outcome) -> tuple[int, float]:
