@@ -10,7 +10,7 @@ import numpy as np
 
 from evosearch.language.candidate import Candidate
 from evosearch.language.graph import Graph
-from evosearch.meaning.features import Probe, features, probe_for
+from evosearch.meaning.features import features, probe_for
 from evosearch.meaning.numeric import Array, fingerprints
 from evosearch.proposers.process import squared_distances
 from evosearch.space import SearchSpace

@@ -36,7 +36,8 @@ def test_a_jump_is_steep():
 def test_only_what_is_finite_is_usable():
     found = of("tanh(x)", "1 / x", "log(x)", "exp(exp(x))", "exp(x)")
     assert found.usable.tolist() == [True, False, False, False, True]
-    assert np.isfinite(found.curve).all() and np.isfinite(found.steepness).all()
+    assert np.isfinite(found.curve).all()
+    assert np.isfinite(found.steepness).all()
 
 
 @pytest.mark.parametrize("texts", [("sin(x)", "x", "tanh(x * x)"), ("x / std(x, batch)", "x - mean(x, layer)", "x * sigmoid(y)")])
@@ -47,7 +48,8 @@ def test_one_graph_alone_is_what_it_is_among_others(texts):
     for i, graph in enumerate(graphs):
         alone = features([graph], probe)
         np.testing.assert_allclose(alone.curve[0], together.curve[i], atol=1e-12)
-        assert alone.usable[0] and together.usable[i]
+        assert alone.usable[0]
+        assert together.usable[i]
 
 
 def test_statistics_over_other_axes_part():

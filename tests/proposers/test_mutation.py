@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from evosearch.language.formula import parse
 from evosearch.language.candidate import Candidate
+from evosearch.language.formula import parse
 from evosearch.proposers.mutation import Mutation
 from evosearch.space.grammar import GrammarSpace
 from evosearch.space.operators import OperatorSpace

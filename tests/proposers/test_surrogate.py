@@ -60,7 +60,8 @@ def test_proposals_lie_in_the_space_and_are_new(name):
     for k in range(25):
         proposal = proposer.ask(random.Random(k))
         candidate = parse_candidate(proposal.candidate)
-        assert space.contains(candidate) and str(candidate) == proposal.candidate
+        assert space.contains(candidate)
+        assert str(candidate) == proposal.candidate
         assert proposal.candidate not in asked
         assert proposal.proposer == "surrogate"
         asked.add(proposal.candidate)
