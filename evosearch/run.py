@@ -43,7 +43,7 @@ from evosearch.proposers.registry import make_portfolio
 from evosearch.search.store import TEMPORARY, Log, LogError, check_files, read_bytes, read_journal, read_records, unwritable, write_atomically
 from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
-from evosearch.space import SearchSpace, sample
+from evosearch.space import SearchSpace
 
 STATES = "states"  # the folder of long trainings under way
 MAY_CHANGE = r"(budget|execution)\..*|data\..*\.path"  # on resume; the device is part of the fingerprint and may not
@@ -55,9 +55,7 @@ OnProgress = Callable[[Study, Executor], None]
 
 def space_of(config: Config) -> SearchSpace:
     """The search space of a configuration. Raises ValueError."""
-    fields = config.space.model_dump(exclude={"require"})
-    frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return SearchSpace(**frozen)
+    return config.space.space()
 
 
 def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | None = None) -> Plan:
@@ -124,9 +122,9 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     check_layer_cache()
     install_data(config)
     space = space_of(config)
-    sample(space, random.Random(0))
+    space.sample(random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
-    check_models(config.judging.pairs, space.slot, per_channel=space.channel_parameters > 0)
+    check_models(config.judging.pairs, space.slot, per_channel=space.per_channel)
     if not os.path.exists(directory / "run.yaml"):
         return _begin(directory, config, plugins)
     before, recorded = stored(directory, plugins)
