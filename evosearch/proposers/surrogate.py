@@ -38,7 +38,7 @@ _PARENTS = 10
 _JOINT = 50  # the most hopeful, over which a function is drawn
 _BEST, _LATEST = 128, 128  # what was told that the process knows
 _STAGES = ("quick_mean", "quality_mean", "first_mean", "mean")
-_FAULTS = ("duplicate", "lost")  # say nothing of the candidate
+_FAULTS = ("duplicate", "lost")  # say nothing of how good the candidate is
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +46,7 @@ class _Told:
     """An outcome as the process learns it; the least is the best."""
 
     loss: tuple[int, float]
-    index: int
+    count: int  # of those told before it; an index is no number of what was never dispatched
     candidate: Candidate = field(compare=False)
     point: Point = field(compare=False)
 
@@ -64,19 +64,20 @@ class SurrogateProposer:
         self._asked: set[Key] = set()
         self._best: list[_Told] = []
         self._latest: deque[_Told] = deque(maxlen=_LATEST)
+        self._count = 0
         self._fitted: Process | None = None
 
     def tell(self, outcome: Outcome) -> None:
-        """Takes an outcome of any proposer; one without a mean is ranked by how far it came."""
+        """Takes an outcome of any proposer, or a verdict of the driver; one without a mean is ranked by how far it came."""
         candidate = parse_candidate(outcome.candidate)
-        if outcome.status in _FAULTS or not self._points.fits(candidate):
+        if not self._points.fits(candidate):
             return
-        (key,) = keys([candidate])
+        self._asked.update(keys([candidate]))
         (point,) = self._points.of([candidate])
-        self._asked.add(key)
-        if not point.usable:  # known without a model
+        if outcome.status in _FAULTS or not _trainable(candidate, point):
             return
-        told = _Told(_loss(outcome), outcome.index, candidate, point)
+        self._count += 1
+        told = _Told(_loss(outcome), self._count, candidate, point)
         self._latest.append(told)
         insort(self._best, told)
         del self._best[_BEST:]
@@ -87,14 +88,14 @@ class SurrogateProposer:
         members = self._pool.some(self._asked, numbers) if self._pool is not None else self._near(rng)
         for member in _ranked(process, members, numbers):
             key = member.key or keys([member.candidate])[0]
-            if key not in self._asked and all(_trainable(graph) for graph in member.candidate.slots.values()):
+            if key not in self._asked and _trainable(member.candidate, member.point):
                 return Proposal(str(member.candidate), member.parents, self.name)
         return Proposal(str(self.space.sample(rng)), (), self.name)
 
     def _process(self) -> Process:
         """What is believed after the best and the latest outcomes; the same until the next is told."""
         if self._fitted is None:
-            told = sorted({t.index: t for t in (*self._best, *self._latest)}.values(), key=lambda t: t.index, reverse=True)
+            told = sorted({t.count: t for t in (*self._best, *self._latest)}.values(), key=lambda t: t.count, reverse=True)
             self._fitted = fit(_stacked([t.point for t in told]), _normal_scores([t.loss for t in told]))
         return self._fitted
 
@@ -181,7 +182,11 @@ def _normal_scores(losses: Sequence[tuple[int, float]]) -> Array:
     return np.asarray(special.ndtri(ranks / (len(losses) + 1)))
 
 
+def _trainable(candidate: Candidate, point: Point) -> bool:
+    """Whether its layers are finite and pass the driver's own numeric check: what it turns away is worth no ask and no model."""
+    return point.usable and all(_passes(graph) for graph in candidate.slots.values())
+
+
 @lru_cache(maxsize=4096)
-def _trainable(graph: Graph) -> bool:
-    """Whether the driver's own numeric check lets the layer pass: what it rejects is not worth an ask."""
+def _passes(graph: Graph) -> bool:
     return numeric(graph) is None

@@ -57,7 +57,7 @@ def test_proposals_lie_in_the_space_and_are_new(name):
     space = SPACES[name]
     proposer = SurrogateProposer(space)
     asked = set()
-    for k in range(25):
+    for k in range(15):
         proposal = proposer.ask(random.Random(k))
         candidate = parse_candidate(proposal.candidate)
         assert space.contains(candidate)
@@ -70,14 +70,14 @@ def test_proposals_lie_in_the_space_and_are_new(name):
 
 @pytest.mark.parametrize("name", SPACES)
 def test_an_ask_knows_what_was_told_and_nothing_else(name):
-    space, told = SPACES[name], story(SPACES[name], 24)
+    space, told = SPACES[name], story(SPACES[name], 18)
     asking = SurrogateProposer(space)
-    for split in range(0, 24, 8):
-        for k, one in enumerate(told[split : split + 8]):
+    for split in (0, 9):
+        for k, one in enumerate(told[split : split + 9]):
             asking.ask(random.Random(1000 + k))  # asks leave nothing behind
             asking.tell(one)
         replayed = SurrogateProposer(space)
-        for one in told[: split + 8]:
+        for one in told[: split + 9]:
             replayed.tell(one)
         for k in range(3):
             assert asking.ask(random.Random(k)) == replayed.ask(random.Random(k))
@@ -102,7 +102,7 @@ BEST = ALL[-max(2, len(ALL) // 100)]
 
 
 def test_it_finds_the_best_sooner_than_chance():
-    informed = [search(seed, True) for seed in range(5)]
+    informed = [search(seed, True) for seed in range(4)]
     chance = [search(seed, False) for seed in range(40)]
     assert np.median(informed) < 0.4 * np.median(chance), (informed, np.median(chance))
 
@@ -126,10 +126,21 @@ def test_what_breaks_is_avoided_and_what_came_further_ranks_higher():
     sizes = [np.abs(evaluate(parse_candidate(proposer.ask(random.Random(k)).candidate).graph, {"x": POINTS})).max() for k in range(30)]
     assert sum(size > 3 for size in sizes) < 10
     stopped = Outcome(90, "sin(x) + tanh(x)", "anyone", "ok", {"quick_mean": 2.0, "quality_mean": -1.0})
-    for one in (stopped, outcome(91, "sin(x) + exp(x)", None), outcome(92, "tanh(x) + exp(x)", -2.5)):
+    for one in (stopped, outcome(91, "max(x, sin(x))", None), outcome(92, "max(x, tanh(x))", -2.5)):
         proposer.tell(one)
-    order = [told.index for told in proposer._best]
-    assert order.index(92) < order.index(90) < order.index(91)
+    order = [str(told.candidate) for told in proposer._best]
+    measured, stopped_early, broken = (order.index(str(parse(text))) for text in ("max(x, tanh(x))", "sin(x) + tanh(x)", "max(x, sin(x))"))
+    assert measured < stopped_early < broken
+
+
+def test_a_verdict_of_the_driver_is_no_score_but_not_asked_again():
+    proposer = SurrogateProposer(CHOICES)
+    everything = {str(CHOICES.sample(random.Random(k))) for k in range(4000)}
+    left = sorted(everything)[7]
+    for text in everything - {left}:
+        proposer.tell(Outcome(-1, text, "anyone", "duplicate", {}))
+    assert not proposer._best
+    assert {proposer.ask(random.Random(k)).candidate for k in range(5)} == {left}
 
 
 def test_a_long_history_costs_little():
@@ -143,4 +154,4 @@ def test_a_long_history_costs_little():
         seconds.append(time.process_time() - start)
         proposer.tell(outcome(600 + k, proposal.candidate, 0.1 * k))
     assert len(proposer._process().points) <= 256
-    assert np.median(seconds) < 0.15  # about 0.025 on a quiet core
+    assert np.median(seconds) < 1.0  # about 0.025 on a quiet core; it would grow with the cube of the history
