@@ -97,7 +97,8 @@ def search(seed, informed):
                 proposer.tell(outcome(len(asked), text, score))
 
 
-ALL = sorted({t: s for t in (str(FINITE.sample(random.Random(k))) for k in range(8000)) if (s := likeness(t)) is not None}.values())
+PAIRS = [FINITE.build((way.name, ((a, ()), (b, ())))) for way in FINITE.productions["formula"] for a in UNARY for b in UNARY]
+ALL = sorted({text: score for text in map(str, filter(None, PAIRS)) if (score := likeness(text)) is not None}.values())
 BEST = ALL[-max(2, len(ALL) // 100)]
 
 
@@ -135,7 +136,7 @@ def test_what_breaks_is_avoided_and_what_came_further_ranks_higher():
 
 def test_a_verdict_of_the_driver_is_no_score_but_not_asked_again():
     proposer = SurrogateProposer(CHOICES)
-    everything = {str(CHOICES.sample(random.Random(k))) for k in range(4000)}
+    everything = {str(CHOICES.sample(random.Random(k))) for k in range(4000)}  # all 256
     left = sorted(everything)[7]
     for text in everything - {left}:
         proposer.tell(Outcome(-1, text, "anyone", "duplicate", {}))
