@@ -19,6 +19,7 @@ PROPOSERS = {
     "islands": "evosearch.proposers.islands:IslandsProposer",
     "late-acceptance": "evosearch.proposers.late_acceptance:LateAcceptanceProposer",
     "bayes": "evosearch.proposers.bayes:BayesProposer",
+    "surrogate": "evosearch.proposers.surrogate:SurrogateProposer",
 }
 
 # What a search is measured against, in the same run: they learn from no result.
