@@ -42,7 +42,7 @@ def proposer_of(name: str, space: SearchSpace) -> Proposer:
     if name in PROPOSERS:
         return make_proposer(name, space)
     shares = YAML(typ="safe", pure=True).load(DEFAULT_SEARCH)["proposers"]
-    return make_portfolio(shares, space)
+    return make_portfolio(shares, space, by_earnings=True)
 
 
 def grammar(form: Form) -> GrammarSpace:

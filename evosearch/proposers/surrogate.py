@@ -37,7 +37,7 @@ _SAMPLED, _MUTATED = 16, 64  # candidates of any other space an ask
 _PARENTS = 10
 _JOINT = 50  # the most hopeful, over which a function is drawn
 _BEST, _LATEST = 128, 128  # what was told that the process knows
-_STAGES = ("quick_mean", "quality_mean", "first_mean", "mean")
+_STAGES = ("quick_mean", "mean", "first_rate_mean", "first_seed_mean", "full_mean")  # `mean` is of the quality test
 _FAULTS = ("duplicate", "lost")  # say nothing of how good the candidate is
 
 
@@ -168,7 +168,7 @@ def _stacked(points: Sequence[Point]) -> Array:
 
 def _loss(outcome: Outcome) -> tuple[int, float]:
     """Lower is better: first how far it came, then its score there."""
-    if outcome.status == "ok":
+    if outcome.status in ("ok", "rejected"):
         for behind, stage in enumerate(reversed(_STAGES)):
             if stage in outcome.objectives:
                 return behind, -outcome.objectives[stage]

@@ -17,7 +17,7 @@ from evosearch.job import Job, Result
 from evosearch.language.candidate import parse_candidate
 from evosearch.proposers import SCREENED, Outcome, Proposal, Proposer
 from evosearch.search.pick import Pick, contestants, pick
-from evosearch.search.scale import CLIP, GOALS, Goal, Scale, freeze, point, promote_bar, standardize
+from evosearch.search.scale import CLIP, GOALS, PREFIX, Goal, Scale, freeze, point, promote_bar, standardize
 from evosearch.search.store import Log, LogError, Row
 
 FINAL_SEED = 1000  # seeds that the search never used
@@ -261,6 +261,7 @@ class Study:
                 insort(means, objectives.get(f"{stage}_mean", -CLIP))
         values = point({**row["objectives"], **objectives}, self.settings.goals, "quality_")
         told = {name: value for name, value in values.items() if value is not None}
+        told |= {f"{stage}_mean": objectives[f"{prefix}mean"] for stage, prefix in PREFIX.items() if f"{prefix}mean" in objectives}
         self.proposer.tell(Outcome(row["index"], row["candidate"], row["proposer"], row["status"], told))
 
     # -- budget, pause, reading --------------------------------------------------------------------------------------
