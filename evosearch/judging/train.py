@@ -82,7 +82,7 @@ def train(
     base = factory.base_rate(named.architecture) if named.is_own_model else job.rates[named.architecture]
     slots: list[nn.Module] = []
     with _seeded(seed):
-        model = build(named.architecture, noting(make_layer, slots), named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
+        model = network(pair, noting(make_layer, slots), slot).to(device)
         _scale(model, gain)
         if job.objective is not None:
             differentiable_twice(model)
@@ -90,9 +90,22 @@ def train(
         fit = _Fit(model, job, OPTIMIZERS[optimizer](model, rate * base), steps, device, named.batch or job.batch_size)
         losses = fit.run(data.train, seed, Saved(state, name) if state else None)
     model.eval()
-    network = Network(model, slots, data.validation, job.score, device, seed)
+    measured = partial(measure, Network(model, slots, data.validation, job.score, device, seed))
     test = partial(_score, model, job, data.test, device)
-    return Trained(_score(model, job, data.validation, device), test, _eighths(losses), partial(measure, network), model)
+    return Trained(_score(model, job, data.validation, device), test, _eighths(losses), measured, model)
+
+
+def network(pair: str, make_layer: MakeLayer | Layers, slot: str = "act") -> nn.Module:
+    """The pair's network, freshly initialized from torch's generator."""
+    named = parse_pair(pair)
+    data = task(named.task).load(named.variant)
+    return build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs, slot, named.depth)
+
+
+def parameter_count(pair: str, make_layer: MakeLayer | Layers, slot: str = "act") -> int:
+    """The learnable numbers of the pair's network."""
+    with _seeded(0):
+        return sum(p.numel() for p in network(pair, make_layer, slot).parameters())
 
 
 def _eighths(losses: list[float]) -> tuple[float, ...]:
