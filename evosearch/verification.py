@@ -13,10 +13,9 @@ from pathlib import Path
 
 from evosearch.config import Config
 from evosearch.dataset.read import check_unchanged
-from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
+from evosearch.delivery.summary import Reading, baseline_names, directions_of, read, usual_baseline
 from evosearch.evaluation import run_jobs
 from evosearch.job import Job
-from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.evaluate import Plan
 from evosearch.judging.fingerprint import model_hashes
 from evosearch.judging.tasks.files import install
@@ -95,8 +94,7 @@ def verify(
         Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))
         for text in candidates
     )
-    usual = next(text for text, name in baseline_names(config).items() if name == QUALITY_BAR[config.space.slot][1])
-    strongest = {*rivals(reading.searched, reading.pick, usual), *(row["candidate"] for row in controls.values())}
+    strongest = {*rivals(reading.searched, reading.pick, usual_baseline(config)), *(row["candidate"] for row in controls.values())}
     opponents = {text: name for text, name in names.items() if text in strongest and text not in candidates}
     found = Verification(
         tuple(config.judging.final.pairs), seeds, tried, verified, controls_of(reading, controls),

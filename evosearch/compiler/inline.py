@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from evosearch.compiler.emit import emit
 from evosearch.language.graph import Graph
 
+
 @dataclass(frozen=True)
 class _Part:
     """A definition of an emitted module, and which others of the module it uses."""

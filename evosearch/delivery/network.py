@@ -23,13 +23,17 @@ from evosearch.compiler.inline import imports, inlined
 from evosearch.compiler.module import compile_graph
 from evosearch.delivery.place import TEMPORARY, ExportError, check_place, standing, unplaced
 from evosearch.delivery.straightline import straight
+from evosearch.delivery.summary import read
 from evosearch.judging.architectures import Layers
 from evosearch.judging.architectures.slots import MakeLayer
 from evosearch.judging.objectives import TASKS, parse_pair, unit
 from evosearch.judging.tasks import task
+from evosearch.judging.tasks.files import install
 from evosearch.judging.train import train
 from evosearch.language.candidate import Candidate
 from evosearch.language.graph import Graph
+from evosearch.run import files_of
+from evosearch.sections import Config
 
 FILES = ("model.py", "weights.safetensors", "network.json")
 CLASS = "Network"
@@ -55,6 +59,22 @@ class Exported:
     files: tuple[Path, ...]
     validation: float
     test: float
+
+
+def training_of(directory: Path, config: Config, text: str, pair: str | None = None) -> Training:
+    """How the run trained a network at its best: on the pair, by default the first of `full`, at the rate that was the best there.
+
+    Raises ExportError for a pair that is not of `full`, and for a network that was not trained there.
+    """
+    stage = config.judging.full
+    chosen = pair or stage.pairs[0]
+    if chosen not in stage.pairs:
+        raise ExportError(f"--pair is one of {', '.join(stage.pairs)}, on which the run trained in full; received `{chosen[:60]}`")
+    install(files_of(config))
+    rates = [row["rates"][f"full:{chosen}"] for row in read(directory, config).searched if row["candidate"] == text and f"full:{chosen}" in row["rates"]]
+    if not rates:
+        raise ExportError(f"`{text[:120]}` was not fully trained on {chosen}, so its learning rate is not known; export one of the table")
+    return Training(chosen, config.seed, rates[0], stage.steps, stage.optimizer, config.execution.device)
 
 
 def export_network(candidate: Candidate, directory: Path, training: Training, *, verdict: str | None = None, overwrite: bool = False) -> Exported:
@@ -89,8 +109,8 @@ def export_network(candidate: Candidate, directory: Path, training: Training, *,
 def _naming(graph: Graph, kind: str, made: dict[nn.Module, str]) -> MakeLayer:
     """Makes the layer, and notes how the class of the exported module makes it."""
 
-    def make(num_features: int | None = None, **options: bool) -> nn.Module:
-        layer = compile_graph(graph, num_features, **options)
+    def make(num_features: int | None = None) -> nn.Module:
+        layer = compile_graph(graph, num_features)
         made[layer] = f"{kind}({num_features or ''})"
         return layer
 
@@ -179,7 +199,7 @@ def _check_folder(directory: Path, candidate: Candidate, overwrite: bool) -> Non
         raise ExportError(f"{directory} holds another network, `{text[:120]}`; pass another --to, or --overwrite")
 
 
-_READER = '''TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
+_READER = '''TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "BOOL": torch.bool}
 
 
 def read_weights(file: str | Path) -> dict[str, Tensor]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from torch import Tensor, fx, nn
@@ -49,7 +51,7 @@ def straight(model: nn.Module, kind: str, layers: Mapping[nn.Module, str], about
     try:
         graph = _Tracer(layers).trace(model)
     except (Exception, RecursionError) as error:  # whatever a user's forward does with a tensor that has no values
-        raise ExportError(f"the network cannot be written as a straight line, its forward depends on values ({str(error)[:160]}); nothing was written") from error
+        raise ExportError(f"the network is no straight line, its forward depends on values ({str(error)[:160]}); nothing was written") from error
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise ExportError(f"a network of one input is exported; this one takes {len(inputs)}; nothing was written")
@@ -136,7 +138,7 @@ class _Writer:
     def _index(self, value: Argument) -> str:
         return ", ".join(map(self._text, value)) if isinstance(value, tuple) and value else self._text(value)
 
-    def _text(self, value: Argument) -> str:
+    def _text(self, value: Argument | EllipsisType) -> str:
         """An argument as Python: variables, numbers, and tuples, lists, slices and types of them."""
         if isinstance(value, fx.Node):
             return self._variables[value]
@@ -146,8 +148,10 @@ class _Writer:
             return f"({', '.join(map(self._text, value))}{',' * (len(value) == 1)})"
         if isinstance(value, list):
             return f"[{', '.join(map(self._text, value))}]"
-        if value is None or value is Ellipsis or isinstance(value, (bool, int, str)) or (isinstance(value, float) and value - value == 0):
-            return "..." if value is Ellipsis else repr(value)
+        if isinstance(value, EllipsisType):
+            return "..."
+        if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
+            return repr(value)
         if isinstance(value, (torch.dtype, torch.memory_format)):
             return str(value)
         raise ExportError(f"the network passes a {type(value).__name__} along, which export does not write; nothing was written")

@@ -21,14 +21,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import torch
 from torch import nn
 
-from evosearch.compiler.module import cache_directory, compile_graph
+from evosearch.compiler.module import cache_directory
 from evosearch.dataset.source import DataFile
 from evosearch.job import Job, Result
 from evosearch.judging import filters
@@ -36,7 +35,7 @@ from evosearch.judging.architectures import Layers, MakeLayer, factory
 from evosearch.judging.objectives import TASKS, applies, direction, parse_pair
 from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import files, task
-from evosearch.judging.train import NonFinite, Trained, parameter_count, train
+from evosearch.judging.train import NonFinite, Trained, layers_of, train, untrained
 from evosearch.language.candidate import parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import complexity, flops
@@ -196,12 +195,12 @@ class _Run:
     def read(self) -> None:
         candidate = parse_candidate(self.job.candidate)
         graphs = candidate.sites
-        distinct = {graph: partial(compile_graph, graph) for graph in graphs}
-        self.makers = [distinct[graph] for graph in graphs]
-        self.layers = self.makers[0] if candidate.is_layer else Layers(self.makers, candidate.choices)
+        self.layers = layers_of(candidate)
+        self.makers = list(self.layers.makers) if isinstance(self.layers, Layers) else [self.layers]
         self.objectives["complexity"] = float(sum(map(complexity, graphs)))
         if candidate.choices:  # what is chosen makes a network small or large
-            self.objectives["complexity"] += round(parameter_count(self.plan.full.pairs[0], self.layers) / PARAMETERS_A_UNIT, 3)
+            count = sum(p.numel() for p in untrained(self.plan.full.pairs[0], candidate).parameters())
+            self.objectives["complexity"] += round(count / PARAMETERS_A_UNIT, 3)
         if self.plan.initialization == "gain":
             self.gain = initial_gain(candidate.graph)
             self.objectives["gain"] = self.gain

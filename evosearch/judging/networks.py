@@ -60,7 +60,7 @@ def check_choices(pair: str, choices: Mapping[str, Choice]) -> None:
     there = knobs(named.architecture)
     for name, value in choices.items():
         if not there:
-            raise ValueError(f"the architecture {named.architecture} leaves no choices open; received {', '.join(choices)} for `{pair}`: name one that does, {_those()}")
+            raise ValueError(f"{named.architecture} leaves no choices open; received {', '.join(choices)} for `{pair}`: take one that does, {_those()}")
         if name not in there:
             raise ValueError(f"{named.architecture} has no choice `{name[:40]}`; {_nearest(name, there)}")
         if not there[name].allows(value):

@@ -13,13 +13,14 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from evosearch.compiler.module import differentiable_twice
+from evosearch.compiler.module import compile_graph, differentiable_twice
 from evosearch.judging.architectures import Layers, MakeLayer, build, factory
 from evosearch.judging.measured import Network, answers, measure, noting
 from evosearch.judging.objectives import parse_pair
 from evosearch.judging.state import Saved, SavedState
 from evosearch.judging.tasks import Split, Task, task
 from evosearch.judging.tasks.plugin import Budget, Loop
+from evosearch.language.candidate import Candidate
 
 
 def _adam(model: nn.Module, rate: float) -> torch.optim.Optimizer:
@@ -95,17 +96,23 @@ def train(
     return Trained(_score(model, job, data.validation, device), test, _eighths(losses), measured, model)
 
 
+def layers_of(candidate: Candidate) -> MakeLayer | Layers:
+    """What makes the candidate's layers: of a network, in each of its slots."""
+    makers = {graph: partial(compile_graph, graph) for graph in candidate.sites}
+    return makers[candidate.graph] if candidate.is_layer else Layers([makers[graph] for graph in candidate.sites], candidate.choices)
+
+
+def untrained(pair: str, candidate: Candidate) -> nn.Module:
+    """The pair's network of this candidate, as the seed 0 makes it."""
+    with _seeded(0):
+        return network(pair, layers_of(candidate))
+
+
 def network(pair: str, make_layer: MakeLayer | Layers, slot: str = "act") -> nn.Module:
     """The pair's network, freshly initialized from torch's generator."""
     named = parse_pair(pair)
     data = task(named.task).load(named.variant)
     return build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs, slot, named.depth)
-
-
-def parameter_count(pair: str, make_layer: MakeLayer | Layers, slot: str = "act") -> int:
-    """The learnable numbers of the pair's network."""
-    with _seeded(0):
-        return sum(p.numel() for p in network(pair, make_layer, slot).parameters())
 
 
 def _eighths(losses: list[float]) -> tuple[float, ...]:
