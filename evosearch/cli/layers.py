@@ -46,7 +46,8 @@ def export(
         if not candidate.is_layer:
             if features is not None or name is not None:
                 raise ValueError("--features and --name are of layers; a network leaves as the class Network of model.py: drop them")
-            return _export_network(directory, candidate, to, pair, verdict, overwrite, plugins)  # type: ignore[arg-type]
+            _export_network(directory, candidate, to, pair, verdict, overwrite, plugins)  # type: ignore[arg-type]
+            return
         graph = candidate.graph
     if pair is not None:
         raise ValueError(f"--pair is where a network is trained before it leaves; this is a layer: drop --pair {pair[:60]}")
