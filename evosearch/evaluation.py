@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from statistics import fmean, stdev
 from typing import Any
 
 from evosearch.dataset.source import DataFile
 from evosearch.execution import make_executor
-from evosearch.job import Job, Result
+from evosearch.job import Job
 from evosearch.judging.baselines import baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
-from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, parse_pair, unit
+from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, unit
 from evosearch.judging.preflight import check_models, check_networks
 from evosearch.judging.tasks.files import install
 from evosearch.language.candidate import parse_candidate
@@ -75,13 +76,8 @@ def pairs_of(tasks: Sequence[str], architecture: str | None = None) -> tuple[str
     found: list[str] = []
     for task in tasks:
         name = task.partition(".")[0]
-        if "/" in task or name not in TASKS:
-            parse_pair(task if "/" in task else f"{task}/")
-            found.append(task)
-        else:
-            pair = f"{task}/{architecture or TASKS[name].architectures[0]}"
-            parse_pair(pair)
-            found.append(pair)
+        first = TASKS[name].architectures[0] if name in TASKS else ""
+        found.append(task if "/" in task else f"{task}/{architecture or first}")
     _check_pairs(found)
     return tuple(found)
 
@@ -155,15 +151,13 @@ def evaluate_formula(
             check_networks(pairs, list(contestant.slots), {name: (value,) for name, value in contestant.choices.items()})
     if on_start:
         on_start()
-    jobs = [Job(i, c, first_seed, "final", (pair,)) for i, (c, pair) in enumerate((c, pair) for pair in pairs for c in contestants)]
-    results = run_jobs(jobs, plan, executor, workers, on_progress)
-    rows = [asdict(result) for result in results]
+    rows, failed = train_finals(contestants, plan, first_seed, executor, workers, on_progress)
     directions = {pair: direction(pair) for pair in pairs}
     shown = {formula: text, **names}
     measured = tuple(m for c in contestants for pair in pairs if (m := _measured(shown[c], pair, rows, c)) is not None)
     further = tuple(m for pair in pairs for name in wanted for c in contestants if (m := _measured(shown[c], pair, rows, c, name)) is not None)
-    failed = {f"{shown[r.candidate]} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"}
-    return Evaluation(formula, measured, tuple(compare(rows, formula, shown, directions, tried=1, general=False)), failed, text, further)
+    comparisons = tuple(compare(rows, formula, shown, directions, tried=1, general=False))
+    return Evaluation(formula, measured, comparisons, {f"{shown[who]} on {pair}": why for (who, pair), why in failed.items()}, text, further)
 
 
 def _check_numbers(seeds: int, steps: int, workers: int | None) -> None:
@@ -192,8 +186,14 @@ def _of_x_alone(text: str) -> str:
     return formula
 
 
-def run_jobs(jobs: Sequence[Job], plan: Plan, executor: str, workers: int | None, on_progress: Callable[[int, int], None] | None) -> list[Result]:
-    """Every job's result, in the order of their indices; `workers` 0 or None is one a core; `on_progress` hears how many are done."""
+def train_finals(
+    contestants: Sequence[str], plan: Plan, first_seed: int, executor: str, workers: int | None, on_progress: Callable[[int, int], None] | None,
+) -> tuple[list[dict[str, Any]], dict[tuple[str, str], str]]:  # fmt: skip
+    """Trains every contestant on every pair of the plan's final stage: the rows, pair by pair; and by contestant and pair why it failed, where it did.
+
+    `workers` 0 or None is one a core; `on_progress` hears how many trainings are done, of how many.
+    """
+    jobs = [Job(i, text, first_seed, "final", (pair,)) for i, (pair, text) in enumerate(product(plan.final.pairs, contestants))]
     waiting, results = list(jobs), []
     memory = 8.0 if plan.device == "cpu" else 0.0  # CUDA reserves address space as it likes
     workers = workers or min(os.cpu_count() or 1, len(jobs))
@@ -204,7 +204,9 @@ def run_jobs(jobs: Sequence[Job], plan: Plan, executor: str, workers: int | None
             results += running.poll(0.5)
             if on_progress:
                 on_progress(len(results), len(jobs))
-    return sorted(results, key=lambda result: result.index)
+    results.sort(key=lambda result: result.index)
+    failed = {(r.candidate, jobs[r.index].pairs[0]): r.error or r.reason or r.status for r in results if r.status != "ok"}
+    return [asdict(result) for result in results], failed
 
 
 def _measured(name: str, pair: str, rows: Sequence[Mapping[str, Any]], candidate: str, objective: str = "") -> Measured | None:
@@ -219,14 +221,18 @@ def _measured(name: str, pair: str, rows: Sequence[Mapping[str, Any]], candidate
     return Measured(name, pair, scores, fmean(scores), half, objective)
 
 
+def _line(m: Measured) -> str:
+    return f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}"
+
+
 def table_of(found: Evaluation) -> list[str]:
     """The scores and the verdict as lines of text."""
     lines = [f"{'function':<28} {'pair':<26} {'mean':>9} {'95 %':>8}  unit"]
     for m in found.measured:
-        lines.append(f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}  {unit(m.pair)}")
+        lines.append(f"{_line(m)}  {m.unit}")
     if found.objectives:
         lines += ["", f"{'on the validation split':<28} {'pair':<26} {'mean':>9} {'95 %':>8}  objective"]
-        lines += [f"{m.name[:28]:<28} {m.pair:<26} {m.mean:>9.3f} {'+-' + format(m.half, '.3f'):>8}  {m.objective} {m.unit}".rstrip() for m in found.objectives]
+        lines += [f"{_line(m)}  {m.objective} {m.unit}".rstrip() for m in found.objectives]
         lines.append("")
     for c in found.comparisons:
         gaps = ", ".join(f"{pair} {gap:+.3g} {unit(pair)}" for pair, gap in c.per_pair.items())

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STATUSES = ("ok", "rejected", "duplicate", "nonfinite", "timeout", "memory", "crash", "error", "lost", "quarantined")
-STAGES = ("static", "numeric", "quick", "quality", "first", "full", "final")
+STAGES = ("static", "numeric", "quick", "quality", "first_rate", "first_seed", "full", "final")
+FULL_TEST = ("first_rate", "first_seed", "full")  # as far as a function goes in the longer training
 
 
 @dataclass(frozen=True)

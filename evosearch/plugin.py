@@ -50,7 +50,9 @@ def load(paths: Sequence[Path]) -> tuple[PlugIn, ...]:
     plugins: list[PlugIn] = []
     for path in paths:
         plugins.append(_read(path))
-        sys.path[:0] = [folder for folder in [str(path.resolve().parent)] if folder not in sys.path]
+        folder = str(path.resolve().parent)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
         rows = _rows(_run(path, path))
         try:
             register(rows)

@@ -8,10 +8,9 @@ width, everyone at learning rates of the same sweep. A gain that vanishes with w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from evosearch.evaluation import run_jobs
-from evosearch.job import Job
+from evosearch.evaluation import train_finals
 from evosearch.judging.evaluate import Plan
 from evosearch.judging.objectives import OWN, direction, parse_pair, widened
 from evosearch.search.verdict import compare
@@ -53,10 +52,8 @@ def rerank(
             continue
         rates = SGD_RATES if optimizer == "sgd" else plan.final.rates
         there = replace(plan, final=replace(plan.final, pairs=pairs, rates=rates, seeds=seeds, optimizer=optimizer))
-        jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in pairs for t in texts)]
-        results = run_jobs(jobs, there, executor, workers, on_progress)
-        failed |= {f"{r.candidate} on {jobs[r.index].pairs[0]} by {optimizer}": r.error or r.reason or r.status for r in results if r.status != "ok"}
-        rows = [asdict(result) for result in results]
+        rows, broken = train_finals(texts, there, FIRST_SEED, executor, workers, on_progress)
+        failed |= {f"{who} on {pair} by {optimizer}": why for (who, pair), why in broken.items()}
         directions = {pair: direction(pair) for pair in pairs}
         for text in candidates:
             names = {t: rivals.get(t, t) for t in texts if t == text or t in rivals}

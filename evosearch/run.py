@@ -19,16 +19,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evosearch import __version__
 from evosearch.compiler.module import check_layer_cache
 from evosearch.config import ConfigError, read_run_file, run_file
 from evosearch.dataset.read import check_unchanged
 from evosearch.dataset.source import DataFile
 from evosearch.execution import Executor, make_executor
+from evosearch.job import FULL_TEST
 from evosearch.judging.baselines import QUALITY_BAR, baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.filters import Limits
+from evosearch.judging.fingerprint import data_hash, model_hashes
 from evosearch.judging.objectives import check_models_given, direction
 from evosearch.judging.preflight import check_models
 from evosearch.judging.tasks.files import install
@@ -59,9 +63,10 @@ def space_of(config: Config) -> SearchSpace:
 def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | None = None) -> Plan:
     """What the workers need to know of a configuration; with a run's `directory` long trainings are kept there."""
     sections = {name: getattr(config.judging, name) for name in ("quick", "quality", "full", "final")}
+    rungs = tuple(stage for stage in FULL_TEST if stage in config.judging.shares)
     asked = {"quality": tuple(config.judging.goals or ()), "full": tuple(config.judging.objectives)}
     stages = {
-        name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, asked.get(name, ()), s.optimizer, getattr(s, "keep", 1.0))
+        name: Stage(tuple(s.pairs), s.steps, tuple(s.rates), s.seeds, asked.get(name, ()), s.optimizer, rungs if name == "full" else ())
         for name, s in sections.items()
         if s is not None
     }
@@ -77,6 +82,14 @@ def files_of(config: Config) -> tuple[DataFile, ...]:
     return tuple(DataFile(name, **file.model_dump()) for name, file in config.data.items())
 
 
+def install_data(config: Config) -> None:
+    """Makes the data files of a configuration tasks. Raises DataError for one that is not as it was described."""
+    files = files_of(config)
+    for file in files:
+        check_unchanged(file)
+    install(files)
+
+
 def _limits(config: Config) -> Limits:
     fields = config.judging.filters.model_dump(exclude={"cost"})
     return Limits(**fields | {"dtypes": tuple(fields["dtypes"])})
@@ -86,13 +99,11 @@ def open_study(config: Config, log: Log) -> Study:
     """The study over an open log; asks that the log answers are replayed as they come."""
     space = space_of(config)
     judging = config.judging
-    stages = {"quality": tuple(judging.quality.pairs)} | ({"quick": tuple(judging.quick.pairs)} if judging.quick else {})
-    stages |= {"first": tuple(judging.full.pairs)} if judging.full.keep < 1 else {}
     settings = Settings(
         seed=config.seed, window=config.window, evaluations=config.budget.evaluations,
         baselines=tuple((name, baseline(name)) for name in config.baselines),
-        directions={pair: direction(pair) for pair in config.judging.pairs}, stages=stages,
-        final_pairs=tuple(judging.final.pairs), promote=judging.promote, keep=judging.quick.keep if judging.quick else 1.0, keep_seeds=judging.full.keep,
+        directions={pair: direction(pair) for pair in config.judging.pairs},
+        stages={stage: (share, tuple(pairs)) for stage, (share, pairs) in judging.shares.items()}, final_pairs=tuple(judging.final.pairs),
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
     )  # fmt: skip
     required = Requirements(**config.space.require.model_dump())
@@ -111,9 +122,7 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     except ValueError as error:
         raise ConfigError(f"execution.device: {error}") from None
     check_layer_cache()
-    for file in files_of(config):
-        check_unchanged(file)
-    install(files_of(config))
+    install_data(config)
     space = space_of(config)
     sample(space, random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
@@ -245,9 +254,7 @@ def _short(value: object) -> str:
 
 def environment(config: Config, plugins: Sequence[PlugIn] = ()) -> dict[str, Any]:
     """Versions, hardware, device and a hash of the tasks' data: what a score depends on besides the configuration."""
-    from evosearch.judging.fingerprint import data_hash, model_hashes
-
-    pairs = sorted(config.judging.pairs)
+    pairs = config.judging.pairs
     models = model_hashes(pairs)
     return {
         "evosearch": __version__, "python": platform.python_version(), **{name: version(name) for name in _PACKAGES},
@@ -259,8 +266,6 @@ def environment(config: Config, plugins: Sequence[PlugIn] = ()) -> dict[str, Any
 
 def cpu_capability() -> str:
     """The instruction set that torch's kernels use: it changes the last bits of a score."""
-    import torch
-
     return str(torch.backends.cpu.get_cpu_capability())
 
 

@@ -139,9 +139,10 @@ class QuickSection(StageSection):
 
 
 class FullSection(StageSection):
-    """Every pair on the first seed at every rate, and the best `keep` share of all functions on the other seeds too."""
+    """Every pair at every rate and on every seed; with the two shares only the best of all functions go on after one rate, and after one seed."""
 
-    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    keep_first_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # after the first seed at the tuned rate
+    keep_first_seed: Annotated[float, Field(gt=0, le=1)] = 1.0  # after the first seed at every rate
 
 
 class FiltersSection(Section):
@@ -175,6 +176,13 @@ class JudgingSection(Section):
             check_goal(name, self.objectives)
         check_applies(self.goals or (), self.quality.pairs)
         return self
+
+    @property
+    def shares(self) -> dict[str, tuple[float, list[str]]]:
+        """The stages after which only a share of all functions goes on: the share, and the pairs that it is judged on."""
+        rungs = {"first_rate": self.full.keep_first_rate, "first_seed": self.full.keep_first_seed}
+        found = {"quick": (self.quick.keep, self.quick.pairs)} if self.quick else {}
+        return found | {"quality": (self.promote, self.quality.pairs)} | {rung: (share, self.full.pairs) for rung, share in rungs.items() if share < 1}
 
     def selection(self) -> tuple[Goal, ...]:
         """What selection optimizes beside the mean."""

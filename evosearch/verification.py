@@ -12,19 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evosearch.config import Config
-from evosearch.dataset.read import check_unchanged
-from evosearch.delivery.summary import Reading, baseline_names, directions_of, read, usual_baseline
-from evosearch.evaluation import run_jobs
-from evosearch.job import Job
-from evosearch.judging.evaluate import Plan
+from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
+from evosearch.evaluation import train_finals
 from evosearch.judging.fingerprint import model_hashes
-from evosearch.judging.tasks.files import install
 from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
-from evosearch.run import files_of, plan_of, stored
-from evosearch.search.pick import best_controls, is_found
-from evosearch.search.pick import contestants as rivals
+from evosearch.run import install_data, plan_of, stored
+from evosearch.search.pick import best_controls, count_tried, fully_trained, is_found
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
@@ -74,32 +69,26 @@ def verify(
         raise ValueError(f"verify takes at least 1 function (--top) and 3 seeds (--seeds); received {top} and {seeds}")
     reading = read(directory, config)
     candidates = leaders(reading, top)
-    controls = best_controls(reading.searched)
+    controls = best_controls(fully_trained(reading.searched))
     names = {**baseline_names(config), **{str(row["candidate"]): CONTROLS[who] for who, row in controls.items() if row["candidate"] not in candidates}}
     contestants = list(dict.fromkeys([*candidates, *names]))
-    jobs = [Job(i, text, FIRST_SEED, "final", (pair,)) for i, (text, pair) in enumerate((t, p) for p in config.judging.final.pairs for t in contestants)]
     _refuse_other_models(directory, config, plugins)
-    given = files_of(config)
-    for file in given:
-        check_unchanged(file)
-    install(given)
+    install_data(config)
     if on_start:
         on_start()
-    plan = _plan(config, seeds, plugins, directory)
-    results = run_jobs(jobs, plan, executor, workers, on_progress)
-    rows = [asdict(result) for result in results]
-    tried = max(1, sum(1 for r in reading.searched if is_found(r) and r["stage"] in ("first", "full")))
-    directions = directions_of(config)
+    plan = plan_of(config, plugins, directory)
+    plan = replace(plan, final=replace(plan.final, seeds=seeds))
+    rows, failed = train_finals(contestants, plan, FIRST_SEED, executor, workers, on_progress)
+    tried, directions = count_tried(reading.searched), directions_of(config)
     verified = tuple(
         Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))
         for text in candidates
     )
-    strongest = {*rivals(reading.searched, reading.pick, usual_baseline(config)), *(row["candidate"] for row in controls.values())}
+    strongest = {*reading.contestants, *(row["candidate"] for row in controls.values())}
     opponents = {text: name for text, name in names.items() if text in strongest and text not in candidates}
     found = Verification(
         tuple(config.judging.final.pairs), seeds, tried, verified, controls_of(reading, controls),
-        {f"{r.candidate} on {jobs[r.index].pairs[0]}": r.error or r.reason or r.status for r in results if r.status != "ok"},
-        optimizer=plan.final.optimizer,
+        {f"{who} on {pair}": why for (who, pair), why in failed.items()}, optimizer=plan.final.optimizer,
     )  # fmt: skip
     write_atomically(directory / "verify.json", found.to_text().encode())
     if conditions:  # hours more, perhaps: what is known is written first
@@ -133,14 +122,9 @@ def leaders(reading: Reading, top: int) -> list[str]:
         again = f"run SPACE.yaml --out {reading.directory} --set budget.evaluations=N" if reading.finished else f"resume {reading.directory}"
         more = f"`evosearch {again}`" + ", N a larger total" * reading.finished
         raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with {more}")
-    found = [r for r in reading.searched if is_found(r) and r["stage"] == "full" and "mean" in r["objectives"]]
+    found = [r for r in fully_trained(reading.searched) if is_found(r)]
     found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
     return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
-
-
-def _plan(config: Config, seeds: int, plugins: Sequence[PlugIn], directory: Path) -> Plan:
-    plan = plan_of(config, plugins, directory)
-    return replace(plan, final=replace(plan.final, seeds=seeds))
 
 
 def table_of(found: Verification) -> list[str]:

@@ -3,13 +3,14 @@
     python scripts/build_table.py --out tables/27x7          # once, some core-hours
     python scripts/replay_funnel.py tables/27x7
 
-The eventual top are the best 5 % of the functions by the last stage (three rates, eight seeds, three pairs), by the mean of their
-standardized test scores. The funnel goes through the table in its random order with the rules of a search (`search.scale`): a
-function stops at the filters, below the share to keep of the quick test, below the quality bar, below the promoted share, or
-below the share to keep after the first seed; shares are of the functions seen so far that pass the filters. What it spends is the
-seconds and the optimizer steps of the stages that were entered, over those of giving every function that passes the filters
-both last stages. The shares are chosen on the first half of the table: within a quarter of the steps those that lose least of its
-top, the most generous of them. They are judged on the second half.
+The eventual top are the best 5 % of all functions by the last stage (three rates, eight seeds, three pairs), by the mean of their
+standardized test scores; what the filters reject was trained too, so that they can be wrong. The funnel goes through the table in
+its random order with the rules of a search (`search.scale`) and its window: a function stops at the filters, below the share to
+keep of the quick test, below the quality bar, below the promoted share, or below the share to keep after one rate or after all
+rates of the first seed; shares are of the functions seen so far that pass the filters. What it spends is the optimizer steps and the
+seconds of the stages that were entered, over those of giving every function the whole training. The shares are chosen on the
+first half of the table: within a budget of steps those that lose least of its top, the most generous of them. They are judged on the
+second half.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import math
 import sys
 from bisect import insort
+from collections import deque
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,14 +32,15 @@ from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.objectives import direction
 from evosearch.search.scale import CLIP, Scale, freeze, promote_bar
 
-BUDGET = 0.24  # of the optimizer steps: a quarter, with some room for what the other half of the table may bring
+BUDGET = 0.15  # of the optimizer steps of giving all functions the whole training
+WINDOW = 16  # as in a search: a function is judged by the results up to so many before it
 RATE = 0.5  # of the quality test: the second of the table's two rates costs more than it tells
 BARRED = PAIRS[:2]  # the deep plain network without activations beats ReLU: a bar between the two would be no bar
 SHARE = 0.05  # of the functions that is worth finding
-SHARES = {"quick": (0.35, 0.38, 0.4, 0.42, 0.45, 0.5), "quality": (0.14, 0.16, 0.18, 0.2, 0.22, 0.25), "first": (0.12, 0.14, 0.16, 0.18, 0.2, 1.0)}
-STAGES = ("quick", "quality", "first", "seeds")
-STEPS = {"quick": 40, "quality": 100, "first": 200 * len(SWEEP), "seeds": 200 * 7}  # of each pair
-FULL = STEPS["first"] + STEPS["seeds"]
+SHARES = {"quick": (0.35, 0.4, 0.45), "quality": (0.2, 0.22, 0.24, 0.26), "first_rate": (0.14, 0.15, 0.17, 0.19), "first_seed": (0.08, 0.09, 0.1, 0.11, 0.12)}
+STAGES = (*SHARES, "seeds")
+STEPS = {"quick": 40, "quality": 100, "first_rate": 200, "first_seed": 200 * (len(SWEEP) - 1), "seeds": 200 * 7}  # of each pair
+WHOLE = STEPS["first_rate"] + STEPS["first_seed"] + STEPS["seeds"]
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,6 @@ class Function:
     seconds: dict[str, float]
 
 
-def early_scores(row: Result) -> dict[str, float]:
-    """Scores of the quick and the quality test by the names that a search gives them."""
-    found = {}
-    for pair in PAIRS:
-        if f"quick:{pair}" in row.scores:
-            found[f"quick:{pair}:0"] = row.scores[f"quick:{pair}"]
-        if f"quality:{pair}:{RATE:g}" in row.scores:
-            found[f"quality:{pair}:0"] = row.scores[f"quality:{pair}:{RATE:g}"]
-    return found
-
-
 def scale_of(baselines: list[Result]) -> Scale:
     """The scale that a search with these baselines would freeze, of every stage."""
     if len(baselines) < len(BASELINES):
@@ -70,19 +62,28 @@ def scale_of(baselines: list[Result]) -> Scale:
     return freeze(scores, {pair: direction(pair) for pair in PAIRS}, *QUALITY_BAR["act"])
 
 
-def function_of(row: Result, scale: Scale) -> Function:
-    scores = early_scores(row) | {f"first:{p}:0": row.scores[f"full:{p}:0"] for p in PAIRS if f"full:{p}:0" in row.scores}
+def early_scores(row: Result) -> dict[str, float]:
+    """Scores of the quick and the quality test by the names that a search gives them."""
+    quick = {f"quick:{p}:0": row.scores[f"quick:{p}"] for p in PAIRS if f"quick:{p}" in row.scores}
+    return quick | {f"quality:{p}:0": row.scores[f"quality:{p}:{RATE:g}"] for p in PAIRS if f"quality:{p}:{RATE:g}" in row.scores}
+
+
+def function_of(row: Result, last: Result | None, scale: Scale) -> Function:
+    scores = early_scores(row) | {f"first_rate:{p}:0": row.scores[f"full:{p}:0"] for p in PAIRS if f"full:{p}:0" in row.scores}
+    for p in PAIRS if last is not None else ():
+        swept = [value for key, value in last.scores.items() if key.startswith(f"sweep:{p}:")]
+        scores |= {f"first_seed:{p}:0": max(swept, key=lambda v: direction(p) * v)} if swept else {}
 
     def mean(stage: str) -> float | None:
-        on = "full" if stage == "first" else stage
+        on = stage if stage in ("quick", "quality") else "full"
         values = [scale.standardized(on, p, scores[f"{stage}:{p}:0"], direction(p)) for p in PAIRS if f"{stage}:{p}:0" in scores]
         return fmean(values) if len(values) == len(PAIRS) else None
 
     above = all(direction(p) * (scores.get(f"quality:{p}:0", -math.inf * direction(p)) - scale.quality[p]) >= 0 for p in BARRED)
     step = sum(row.seconds.get(f"full:{p}", 0.0) for p in PAIRS) / (200 * 2)  # the table's full stage: two seeds of 200 steps
-    seconds = {"filters": row.seconds.get("numeric", 0.0), "first": step * STEPS["first"], "seeds": step * STEPS["seeds"]}
+    seconds = {stage: step * STEPS[stage] for stage in STAGES[2:]} | {"filters": row.seconds.get("numeric", 0.0)}
     seconds |= {"quick": sum(row.seconds.get(f"quick:{p}", 0.0) for p in PAIRS), "quality": sum(row.seconds.get(f"quality:{p}", 0.0) for p in PAIRS) / 2}
-    return Function(row.candidate, row.reason is None, above, {stage: mean(stage) for stage in STAGES[:-1]}, seconds)
+    return Function(row.candidate, row.reason is None, above, {stage: mean(stage) for stage in SHARES}, seconds)
 
 
 def eventual_top(last: dict[str, Result], texts: list[str], scale: Scale) -> set[str]:
@@ -95,56 +96,74 @@ def eventual_top(last: dict[str, Result], texts: list[str], scale: Scale) -> set
     return set(sorted(ranked, key=lambda t: -ranked[t])[: round(SHARE * len(texts))])
 
 
-def replay(functions: list[Function], shares: tuple[float, ...]) -> tuple[set[str], dict[str, float], dict[str, int]]:
-    """Who reaches the last stage, the seconds of each stage, and how many entered it."""
-    means: dict[str, list[float]] = {stage: [0.0] for stage in STAGES[:-1]}  # the baselines' median begins them, as in a search
-    seconds = dict.fromkeys(("filters", *STAGES), 0.0)
-    entered, reached = dict.fromkeys(STAGES, 0), set()
+@dataclass
+class Spending:
+    """Who reaches the last stage, what each stage took, and how many entered it; `unknown` are those that the table did not follow so far."""
+
+    reached: set[str]
+    seconds: float
+    entered: dict[str, int]
+    unknown: int
+
+
+def replay(functions: list[Function], last: dict[str, Result], shares: tuple[float, ...]) -> Spending:
+    """The funnel over the functions in their order."""
+    means: dict[str, list[float]] = {stage: [] for stage in SHARES}
+    waiting: deque[dict[str, float]] = deque()
+    found = Spending(set(), sum(f.seconds["filters"] for f in functions), dict.fromkeys(STAGES, 0), 0)
     for f in functions:
-        seconds["filters"] += f.seconds["filters"]
         if not f.passes:
             continue
-        bars = {stage: promote_bar(means[stage], share) for stage, share in zip(means, shares, strict=True)}
+        bars = {stage: promote_bar(means[stage], share) for stage, share in zip(SHARES, shares, strict=True)}
+        told = dict.fromkeys(SHARES, -CLIP)  # what does not get so far counts as the worst
         goes_on = True
         for stage in STAGES:
-            if goes_on:
-                seconds[stage] += f.seconds[stage]
-                entered[stage] += 1
+            found.entered[stage] += 1
+            found.seconds += f.seconds[stage]
             if stage == "seeds":
+                found.reached.add(f.text)
                 break
-            mean = f.means[stage] if goes_on else None
-            insort(means[stage], -CLIP if mean is None else mean)
+            found.unknown += stage == "first_seed" and f.text not in last
+            mean = f.means[stage]
+            told[stage] = -CLIP if mean is None else mean
             goes_on = mean is not None and mean >= bars[stage] and (stage != "quality" or f.above)
-        if goes_on:
-            reached.add(f.text)
-    return reached, seconds, entered
+            if not goes_on:
+                break
+        waiting.append(told)
+        if len(waiting) == WINDOW:
+            for stage, mean in waiting.popleft().items():
+                insort(means[stage], mean)
+    return found
 
 
-def spent(functions: list[Function], seconds: dict[str, float], entered: dict[str, int]) -> tuple[float, float]:
-    """What the funnel spends over giving everything that passes the filters both last stages: of seconds, and of optimizer steps."""
-    passing = [f for f in functions if f.passes]
-    whole = sum(f.seconds["filters"] + f.seconds["first"] + f.seconds["seeds"] for f in passing)
-    return sum(seconds.values()) / whole, sum(STEPS[stage] * n for stage, n in entered.items()) / (FULL * len(passing))
+def steps(functions: list[Function], spending: Spending) -> float:
+    """The optimizer steps that were taken, over those of giving every function the whole training."""
+    return sum(STEPS[stage] * n for stage, n in spending.entered.items()) / (WHOLE * len(functions))
 
 
-def choose(functions: list[Function], top: set[str]) -> tuple[float, ...]:
+def choose(functions: list[Function], last: dict[str, Result], top: set[str]) -> tuple[float, ...]:
     """Of the shares that spend at most `BUDGET` of the steps on these functions, those that lose least of their top; of those the most generous."""
 
     def loss(shares: tuple[float, ...]) -> tuple[bool, int, float]:
-        reached, seconds, entered = replay(functions, shares)
-        steps = spent(functions, seconds, entered)[1]
-        return steps > BUDGET, len(top - reached), -steps
+        spending = replay(functions, last, shares)
+        taken = steps(functions, spending)
+        return taken > BUDGET, len(top - spending.reached), -taken
 
     return min(product(*SHARES.values()), key=loss)
 
 
-def show(name: str, functions: list[Function], top: set[str], shares: tuple[float, ...]) -> None:
-    reached, seconds, entered = replay(functions, shares)
+def show(name: str, functions: list[Function], last: dict[str, Result], top: set[str], shares: tuple[float, ...]) -> None:
+    spending = replay(functions, last, shares)
     wanted = top & {f.text for f in functions}
-    of_seconds, of_steps = spent(functions, seconds, entered)
-    print(f"{name}: shares {', '.join(f'{s:g}' for s in shares)}: {len(wanted & reached)} of {len(wanted)} of the eventual top reach the last stage; ", end="")
-    print(f"{of_seconds:.3f} of the seconds, {of_steps:.3f} of the steps; entered: {', '.join(f'{stage} {n}' for stage, n in entered.items())}")
-    for text in sorted(wanted - reached)[:10]:
+    passing = sum(f.passes for f in functions)
+    taken = steps(functions, spending)
+    whole = sum(f.seconds["filters"] + sum(f.seconds[stage] for stage in STAGES[2:]) for f in functions)
+    print(f"{name}: shares {', '.join(f'{s:g}' for s in shares)}: {len(wanted & spending.reached)} of {len(wanted)} of the eventual top reach the last stage")
+    print(f"  optimizer steps {taken:.3f} of the whole training of all, {taken * len(functions) / passing:.3f} of that of those that pass the filters;", end="")
+    print(f" seconds {spending.seconds / whole:.3f}; entered: {', '.join(f'{stage} {n}' for stage, n in spending.entered.items())}")
+    if spending.unknown:
+        print(f"  {spending.unknown} got as far as the sweep and have none in the table: they count as stopped there")
+    for text in sorted(wanted - spending.reached)[:10]:
         print(f"  lost: {text}")
 
 
@@ -152,19 +171,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     chosen = parser.parse_args()
-    rows = read(chosen.table / "results.jsonl")
-    rows.sort(key=lambda r: r.index)
+    rows = sorted(read(chosen.table / "results.jsonl"), key=lambda r: r.index)
     last = {r.candidate: r for r in read(chosen.table / "top.jsonl")}
     scale = scale_of(read(chosen.table / "baselines.jsonl"))
-    functions = [function_of(r, scale) for r in rows]
+    functions = [function_of(r, last.get(r.candidate), scale) for r in rows]
     top = eventual_top(last, [f.text for f in functions], scale)
     print(f"{len(functions)} functions, {sum(f.passes for f in functions)} pass the filters; {len(last)} have the last stage; the eventual top has {len(top)}")
     half = len(functions) // 2
     first, second = functions[:half], functions[half:]
-    shares = choose(first, top & {f.text for f in first})
-    show("first half, chosen", first, top, shares)
-    show("second half, judged", second, top, shares)
-    show("whole table", functions, top, shares)
+    shares = choose(first, last, top & {f.text for f in first})
+    show("first half, chosen", first, last, top, shares)
+    show("second half, judged", second, last, top, shares)
+    show("whole table", functions, last, top, shares)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import os
 import pytest
 
 from evosearch.config import load
-from evosearch.delivery.summary import read
+from evosearch.delivery.summary import Reading, read
 from evosearch.delivery.table import page
 from evosearch.delivery.verified import verified_lines
 from evosearch.run import prepare, run
-from evosearch.verification import FIRST_SEED, table_of, verify
+from evosearch.search.pick import Pick
+from evosearch.verification import FIRST_SEED, leaders, table_of, verify
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,14 @@ def test_everybody_is_met_on_fresh_seeds(finished):
 def test_numbers_that_make_no_claim(finished, wrong):
     with pytest.raises(ValueError, match="at least 1 function"):
         verify(*finished, **wrong)
+
+
+def test_what_broke_on_its_last_seed_is_no_leader(tmp_path):
+    def row(index, mean, status="ok", stage="full", proposer="genetic"):
+        return {"index": index, "candidate": f"f{index}", "proposer": proposer, "status": status, "stage": stage, "objectives": {"mean": mean}}
+
+    rows = [row(0, 5.0, proposer="baseline"), row(1, 1.0), row(2, 3.0, "nonfinite"), row(3, 2.0), row(4, 9.0, stage="first")]
+    assert leaders(Reading(tmp_path, load("smoke.yaml"), rows, None, rows, Pick(1, "f1", True), []), 5) == ["f1", "f3"]
 
 
 def test_a_run_without_a_pick_has_nothing_to_verify(tmp_path):

@@ -7,6 +7,8 @@ input: as little memory, and a backward of one multiplication. What it cannot gi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from evosearch.compiler.pieces import Pieces
 
 _BLOCKS = '''def _blocks(x: Tensor) -> list[slice]:
@@ -59,13 +61,10 @@ def _slope(p: Pieces) -> str:
     )
 
 
-def _moments_of(p: Pieces, indent: str) -> list[str]:
-    """Statements that compute the batch moments of the forward out of place."""
-    known, lines = [*p.inputs, *p.weights], []
-    for m in p.forward:
-        lines.append(f"{indent}{m.name} = _batch_mean(_{m.name}({', '.join(known)}))")
-        known.append(m.name)
-    return lines
+def moments_of(p: Pieces, known: Sequence[str]) -> list[str]:
+    """Statements of an inner block that compute the batch moments of the forward out of place, from inputs and parameters by the names `known`."""
+    names = [m.name for m in p.forward]
+    return [f"            {name} = _batch_mean(_{name}({', '.join([*known, *names[:i]])}))" for i, name in enumerate(names)]
 
 
 def _lean(p: Pieces) -> str:
@@ -106,7 +105,7 @@ def _differentiable_backward(p: Pieces) -> list[str]:
     data, weights = list(p.inputs), p.weights
     lines = ["        if torch.is_grad_enabled():  # differentiated again: out of place, nothing taken as constant"]
     lines += [f"            {n} = _wide({n})" for n in ("g", *data)]
-    lines += _moments_of(p, "            ")
+    lines += moments_of(p, [*data, *weights])
     known = ["g", *data, *weights, *(m.name for m in p.forward)]
     for b in p.backward:
         lines.append(f"            {b} = _batch_mean(_{b}({', '.join(known)}))")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evosearch.compiler.autograd import autograd_functions
+from evosearch.compiler.autograd import autograd_functions, moments_of
 from evosearch.compiler.pieces import Moment, Pieces
 from evosearch.language.graph import Graph
 
@@ -167,15 +167,11 @@ def _plain_body(p: Pieces) -> list[str]:
         lines = [f"        {n}_ = _wide({n})" for n in inputs] if p.wide else []
     known = [*(f"{n}_" if p.folded or p.wide else n for n in inputs), *_weights(p)]
     if forward:
-        lines.append("        if self.training:")
-        inner = list(known)
-        for m in forward:
-            lines.append(f"            {m.name} = _batch_mean(_{m.name}({', '.join(inner)}))")
-            inner.append(m.name)
+        lines += ["        if self.training:", *moments_of(p, known)]
         lines.append(f"            self._track(x_, {', '.join(m.name for m in forward)})")
         lines.append("        else:")
         lines += [f"            {m.name} = {_per_channel(p, f'self.{m.buffer}')}" for m in forward]
-        known = inner
+        known += [m.name for m in forward]
     call = f"_value({', '.join(known)})"
     if p.surrogate:  # scripts, saves and loads, unlike an autograd.Function
         lines += [f"        slope = _slope({', '.join(known)})", f"        out = {call}.detach() + (slope - slope.detach())"]

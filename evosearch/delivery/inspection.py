@@ -18,6 +18,7 @@ from evosearch.judging.objectives import IMAGES, ROWS, TASKS, parse_pair
 from evosearch.judging.tasks.files import data_of, regions
 from evosearch.judging.tasks.supervised import RATES
 
+Parts = Sequence[tuple[Array, Array]]  # inputs and targets of each region
 REGIONS = ("train", "validation", "test")
 FEW_TEST_ROWS, FEW_OF_A_CLASS, COMMON = 100, 10, 0.8
 SHOWN = 12
@@ -45,16 +46,16 @@ class Inspection:
 def inspect(table: Table, path: str) -> Inspection:
     """Raises ValueError for regions that nothing can be trained on."""
     parts = regions(table)
-    data_of(table, path, table.kind)
+    data_of(table, parts, path, table.kind)
     whole = _whole(table)
     inputs = {
         "kind": table.shape, "shape": list(table.inputs.shape[1:]), "dtype": str(table.inputs.dtype),
         "low": float(whole.min()), "high": float(whole.max()), "columns": list(table.columns),
     }  # fmt: skip
-    architectures = ROWS if table.shape == "rows" else (*IMAGES, "deep-mlp")
+    architectures = IMAGES if table.shape == "images" else ROWS
     rows = {region: len(x) for region, (x, _) in zip(REGIONS, parts, strict=True)}
     return Inspection(
-        path, table.form, table.sha256, inputs, _targets(table), rows, table.test is not None, {a: RATES[a] for a in architectures}, warnings(table)
+        path, table.form, table.sha256, inputs, _targets(table), rows, table.test is not None, {a: RATES[a] for a in architectures}, warnings(table, parts)
     )
 
 
@@ -76,13 +77,12 @@ def _targets(table: Table) -> dict[str, Any]:
     return {"kind": "numbers", **named, "per_input": targets.shape[1], **{name: [float(v) for v in values] for name, values in figures.items()}}
 
 
-def warnings(table: Table) -> tuple[str, ...]:
-    """What may mislead, one sentence each."""
-    parts = regions(table)
+def warnings(table: Table, parts: Parts) -> tuple[str, ...]:
+    """What may mislead of a table and its regions, one sentence each."""
     return (*_of_rows(parts), *_of_targets(table, parts), *_of_columns(table, parts[0][0]))
 
 
-def _of_rows(parts: Sequence[tuple[Array, Array]]) -> list[str]:
+def _of_rows(parts: Parts) -> list[str]:
     found = []
     test = len(parts[2][0])
     if test < FEW_TEST_ROWS:
@@ -103,7 +103,7 @@ def _flat(inputs: Array) -> Array:
     return np.ascontiguousarray(inputs + 0).reshape(len(inputs), -1)
 
 
-def _of_targets(table: Table, parts: Sequence[tuple[Array, Array]]) -> list[str]:
+def _of_targets(table: Table, parts: Parts) -> list[str]:
     targets = _all_targets(table)
     if table.kind == "numbers":
         values = np.unique(targets)
@@ -194,7 +194,8 @@ def _rates(rates: dict[str, float]) -> str:
 
 def brief(file: DataFile, table: Table, pairs: Sequence[str]) -> list[str]:
     """One line on a task that a file became, with the default rates of its pairs, and its warnings."""
-    rows = [len(x) for x, _ in regions(table)]
+    parts = regions(table)
+    rows = [len(x) for x, _ in parts]
     split = ", ".join(f"{region} {count}" for region, count in zip(REGIONS, rows, strict=True))
     used = dict.fromkeys(named.architecture for named in map(parse_pair, pairs) if named.task == file.name)
     what = f"{len(table.classes)} classes" if table.classes else f"numbers to predict, {table.targets.shape[1]} per input"
@@ -202,7 +203,7 @@ def brief(file: DataFile, table: Table, pairs: Sequence[str]) -> list[str]:
     size = _size(sum(rows), table.inputs.shape[1:])
     line = f"data {file.name}: {size}, {what}; {split}"
     line += f"; learning rates are defaults that nobody tuned for it: {rates}" if rates else ""
-    return [line, *(f"  warning: {text}" for text in warnings(table))]
+    return [line, *(f"  warning: {text}" for text in warnings(table, parts))]
 
 
 def briefs(files: Sequence[DataFile], pairs: Sequence[str]) -> list[str]:

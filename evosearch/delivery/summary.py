@@ -17,7 +17,7 @@ from evosearch.language.formula import parse
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
-from evosearch.search.pick import Pick, best_controls, contestants, front, is_found, pick
+from evosearch.search.pick import Pick, best_controls, contestants, count_tried, front, fully_trained, is_found, pick
 from evosearch.search.scale import Goal, Scale, standardize
 from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
 from evosearch.search.study import FINAL_INDEX
@@ -46,12 +46,15 @@ class Reading:
     notices: Sequence[str] = ()
 
     @property
+    def contestants(self) -> list[str]:
+        """The candidates of the final check; none where there is no pick."""
+        return contestants(self.searched, self.pick, usual_baseline(self.config))
+
+    @property
     def finished(self) -> bool:
         """Whether the final check of this length of search is complete; without a pick there is none, and the search's own end counts."""
-        if self.pick is None:
-            return self.scale is not None and self.ended
-        wanted = len(contestants(self.searched, self.pick, usual_baseline(self.config))) * len(self.config.judging.final.pairs)
-        return self.scale is not None and len(self.finals) == wanted
+        done = self.ended if self.pick is None else len(self.finals) == len(self.contestants) * len(self.config.judging.final.pairs)
+        return self.scale is not None and done
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,6 @@ def usual_baseline(config: Config) -> str:
     return next(text for text, name in baseline_names(config).items() if name == QUALITY_BAR[config.space.slot][1])
 
 
-def fully_trained(rows: Sequence[Row]) -> list[Row]:
-    """The rows that may stand in the final table."""
-    return [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and "mean" in r["objectives"]]
-
-
 def shown_rows(rows: Sequence[Row], goals: Sequence[Goal]) -> list[Row]:
     """The rows of the final table: the front's found functions by mean, filled up with the next best, the best of each control, every baseline."""
     full = fully_trained(rows)
@@ -220,7 +218,7 @@ def judge(reading: Reading, times: Mapping[str, float]) -> Verdict | None:
     if reading.pick is None or not reading.finished:
         return None
     names = baseline_names(reading.config)
-    tried = sum(1 for r in reading.searched if is_found(r) and r["stage"] in ("first", "full"))
+    tried = count_tried(reading.searched)
     against = {str(r["candidate"]): names.get(r["candidate"], str(r["candidate"])) for r in reading.finals}
     comparisons = compare(reading.finals, reading.pick.candidate, against, directions_of(reading.config), tried)
     whose = "ReLU" if parse_candidate(reading.pick.candidate).is_layer else "the usual network"

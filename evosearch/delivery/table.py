@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from evosearch.delivery.layout import Column, grid, prose
-from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, fully_trained, funnel, shown_rows, verdict_line
+from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, funnel, shown_rows, verdict_line
 from evosearch.delivery.verified import verified_lines
+from evosearch.job import STAGES
 from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
 from evosearch.language.candidate import parse_candidate
 from evosearch.meaning.facts import Novelty
-from evosearch.search.pick import front, is_found
+from evosearch.search.pick import front, fully_trained, is_found
 from evosearch.search.scale import pair_scores
 from evosearch.search.store import Row
 
@@ -82,7 +83,7 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     pairs, numbers, names = reading.config.judging.full.pairs, _numbered(reading), baseline_names(reading.config)
     goals, objectives = reading.config.judging.selection(), [r["objectives"] for r in rows]
     scores = [pair_scores(r["scores"], "full") for r in rows]
-    on_front = {r["index"] for r in front(fully_trained(reading.searched), goals)}
+    on_front = {r["index"] for r in front(reading.searched, goals)}
     chosen = reading.pick.index if reading.pick else None
     networks = not all(parse_candidate(r["candidate"]).is_layer for r in rows)
     found = [_slots(summary, r["candidate"]) for r in rows]
@@ -189,8 +190,8 @@ def _counts(reading: Reading) -> list[str]:
         lines.append(f"{more} more fully trained in {reading.directory}/results")
     if reasons:
         lines.append(f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}")
-    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in ("numeric", "quick", "quality", "first", "full", "final")}
-    spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first")}
+    spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in STAGES[1:]}
+    spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first_rate", "first_seed")}
     return [*lines, f"seconds of workers: {', '.join(f'{stage}{NO_BREAK}{seconds:.0f}' for stage, seconds in spent.items())}"]
 
 

@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -56,7 +56,7 @@ class Stage:
     seeds: int = 1
     objectives: tuple[str, ...] = ()
     optimizer: str = "adam"
-    keep: float = 1.0  # of `full`: the share of all functions that goes on after the first seed
+    rungs: tuple[str, ...] = ()  # of `full`: where it may end early, `first_rate` (of the first seed) and `first_seed` (at every rate)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Plan:
         """Raises ValueError or KeyError for text that is not a plan."""
         data = json.loads(text)
         stages = {
-            name: Stage(**data[name] | {key: tuple(data[name][key]) for key in ("pairs", "rates", "objectives")})
+            name: Stage(**data[name] | {key: tuple(data[name][key]) for key in ("pairs", "rates", "objectives", "rungs")})
             for name in ("quick", "quality", "full", "final")
             if data[name] is not None
         }
@@ -240,7 +240,7 @@ class _Run:
     def _quick(self, stage: Stage) -> None:
         """Raises _Rejected below the mean that the share to keep of the functions before reached."""
         mean = fmean(self._standardized("quick", pair, self._trained("quick", pair, stage).validation) for pair in stage.pairs)
-        if self.job.bar and mean < self.job.bar["keep"]:
+        if mean < self._bar("quick"):
             raise _Rejected("quick:mean", mean)
 
     def _quality(self) -> bool:
@@ -253,7 +253,11 @@ class _Run:
                 raise _Rejected(f"quality:{pair}", score)
             standardized.append(self._standardized("quality", pair, score))
             self._measure(trained, self.plan.quality, pair, 0, "quality_")
-        return not bar or fmean(standardized) >= bar["promote"]
+        return fmean(standardized) >= self._bar("quality")
+
+    def _bar(self, stage: str) -> float:
+        """The standardized mean below which the candidate ends after the stage; there is none for a baseline."""
+        return self.job.bar[f"bar:{stage}"] if self.job.bar else -math.inf
 
     def _trained(self, name: str, pair: str, stage: Stage) -> Trained:
         trained = self._best(pair, stage, 0)[1]
@@ -268,18 +272,19 @@ class _Run:
         return max(-3.0, min(3.0, distance))
 
     def _full(self, stage: Stage) -> None:
-        """All pairs on the first seed, and on the others the share that is to be kept."""
-        if stage.keep < 1:
-            with self._timed("first"):
-                firsts = {pair: self._best(pair, stage, self.job.seed) for pair in stage.pairs}
-                self.scores |= {f"first:{pair}:0": trained.validation for pair, (_, trained) in firsts.items()}
-                mean = fmean(self._standardized("first", pair, trained.validation) for pair, (_, trained) in firsts.items())
-            if self.job.bar and mean < self.job.bar["seeds"]:
+        """One rate of the first seed, every rate of it, all seeds: each on all pairs, as long as the candidate is above the rung's bar."""
+        tried: dict[str, dict[float, Trained | NonFinite]] = {pair: {} for pair in stage.pairs}
+        for rung in stage.rungs:
+            rates = (min(stage.rates, key=lambda rate: abs(math.log(rate))),) if rung == "first_rate" else stage.rates
+            with self._timed(rung):
+                best = {pair: self._best(pair, replace(stage, rates=rates), self.job.seed, tried[pair])[1] for pair in stage.pairs}
+                self.scores |= {f"{rung}:{pair}:0": trained.validation for pair, trained in best.items()}
+                mean = fmean(self._standardized(rung, pair, trained.validation) for pair, trained in best.items())
+            if mean < self._bar(rung):
                 return
         with self._timed("full"):
             for pair in stage.pairs:
-                best, first = firsts[pair] if stage.keep < 1 else self._best(pair, stage, self.job.seed)
-                self._on_seeds(pair, stage, "full", self.job.seed, best, first)
+                self._on_seeds(pair, stage, "full", self.job.seed, *self._best(pair, stage, self.job.seed, tried.pop(pair)))
 
     def _final(self) -> None:
         for pair in self.job.pairs:
@@ -297,21 +302,20 @@ class _Run:
                 self.scores[f"full:{pair}:{k}"] = trained.validation
                 self.scores[f"test:{pair}:{k}"] = trained.test()
 
-    def _best(self, pair: str, stage: Stage, seed: int) -> tuple[float, Trained]:
-        """The rate with the best validation score, and its run. Raises NonFinite when training breaks at every rate."""
-        best: tuple[float, Trained] | None = None
-        broken: NonFinite | None = None
+    def _best(self, pair: str, stage: Stage, seed: int, tried: dict[float, Trained | NonFinite] | None = None) -> tuple[float, Trained]:
+        """The rate with the best validation score, and its run; what was `tried` is not trained again. Raises NonFinite when training breaks at every rate."""
+        tried = {} if tried is None else tried
         for rate in stage.rates:
-            try:
-                trained = self._train(pair, seed, rate, stage)
-            except NonFinite as cause:
-                broken = cause
-                continue
-            if best is None or direction(pair) * (trained.validation - best[1].validation) > 0:
-                best = rate, trained
-        if best is None:
-            raise broken or ValueError(f"a stage needs at least one rate; {pair} has none")
-        return best
+            if rate not in tried:
+                try:
+                    tried[rate] = self._train(pair, seed, rate, stage)
+                except NonFinite as cause:
+                    tried[rate] = cause
+        trained = {rate: found for rate in stage.rates if isinstance(found := tried[rate], Trained)}
+        if not trained:
+            raise next((cause for cause in tried.values() if isinstance(cause, NonFinite)), ValueError(f"a stage needs at least one rate; {pair} has none"))
+        best = max(trained, key=lambda rate: direction(pair) * trained[rate].validation)
+        return best, trained[best]
 
     def _measure(self, trained: Trained, stage: Stage, pair: str, seed: int, prefix: str = "") -> None:
         """The stage's objectives as `noise:PAIR:SEED`, those that the pair has."""

@@ -25,8 +25,8 @@ class Measure:
     from_file: bool = False  # of a data file of the user's
 
 
-IMAGES = ("plain-cnn", "resnet", "mobilenet", "efficientnet", "convnext", "vit", "mlp", "stages")  # what takes an image `(N, C, H, W)`
 ROWS = ("mlp", "deep-mlp")  # what takes any input
+IMAGES = ("plain-cnn", "resnet", "mobilenet", "efficientnet", "convnext", "vit", "stages", *ROWS)  # what takes an image `(N, C, H, W)`
 OWN = "own"  # the architecture of a pair whose task is a user's whole training loop
 
 TASKS: dict[str, Measure] = {
@@ -96,27 +96,27 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def check_objective(name: str, kinds: Iterable[str] = ("formula", "network", "clock")) -> str:
+def check_objective(name: str, kinds: Collection[str] = ("formula", "network", "clock")) -> str:
     """The name, if it is of an objective of these kinds that is measured when asked for. Raises ValueError with the nearest name."""
-    names = tuple(n for n, o in OBJECTIVES.items() if o.asked and o.of in tuple(kinds))
-    if name in OBJECTIVES and not OBJECTIVES[name].asked:
-        raise ValueError(f"`{name}` is measured always; leave it out")
-    if name not in names and name in OBJECTIVES:
-        raise ValueError(f"`{name}` is not of trained networks, and is measured in a search alone (judging.objectives); here there are {', '.join(names)}")
-    if name not in names:
+    names = tuple(n for n, o in OBJECTIVES.items() if o.asked and o.of in kinds)
+    if name in names:
+        return name
+    if name not in OBJECTIVES:
         raise ValueError(f"unknown objective `{name[:40]}`; {_nearest(name, names)}")
-    return name
+    if not OBJECTIVES[name].asked:
+        raise ValueError(f"`{name}` is measured always; leave it out")
+    raise ValueError(f"`{name}` is not of trained networks, and is measured in a search alone (judging.objectives); here there are {', '.join(names)}")
 
 
 def check_goal(name: str, measured: Iterable[str]) -> str:
     """The name, if a search may select by it. Raises ValueError for a time, for what is not known, and for what `measured` lacks."""
-    steering = tuple(n for n, o in OBJECTIVES.items() if o.of != "clock" and n not in ("score", "mean"))
-    if name in OBJECTIVES and OBJECTIVES[name].of == "clock":
+    if name in ("score", "mean"):
+        raise ValueError("the mean is always a goal; leave it out")
+    if name not in OBJECTIVES:
+        steering = tuple(n for n, o in OBJECTIVES.items() if o.of != "clock" and n not in ("score", "mean"))
+        raise ValueError(f"unknown objective `{name[:40]}`; {_nearest(name, steering)}")
+    if OBJECTIVES[name].of == "clock":
         raise ValueError(f"`{name}` cannot be a goal: a measured time would make the search depend on what else the machine does; take complexity or flops")
-    if name not in steering:
-        raise ValueError(
-            "the mean is always a goal; leave it out" if name in ("score", "mean") else f"unknown objective `{name[:40]}`; {_nearest(name, steering)}"
-        )
     if OBJECTIVES[name].asked and name not in measured:
         raise ValueError(f"the goal `{name}` is not measured; add it to judging.objectives")
     return name
@@ -265,7 +265,7 @@ def register(task: str, measure: Measure) -> None:
 
 def register_file(task: str, targets: str, inputs: str) -> None:
     """Adds the task of a data file, of `classes` or `numbers` and of `rows` or `images`. Raises ValueError like `register`."""
-    architectures = (*IMAGES, "deep-mlp") if inputs == "images" else ROWS
+    architectures = IMAGES if inputs == "images" else ROWS
     register(task, Measure("accuracy" if targets == "classes" else "R2", "%", +1, architectures, classes=("",) if targets == "classes" else (), from_file=True))
 
 

@@ -110,17 +110,15 @@ def _try(pair: str, layer: str, slot: str, slots: Sequence[str] = (), choices: M
         raise ModelError(f"{start} calls make_layer and never uses the layer, so no candidate is in it: call the layer in its forward")
     if not called <= set(model.modules()):
         raise ModelError(f"{start} uses a layer of make_layer that is not a submodule, so it would not be trained: keep it as an attribute or in nn.ModuleList")
-    expected = tuple(_usual(pair, inputs).shape)
+    expected = tuple(_usual(named.task, inputs, data.outputs).shape)
     found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
     if not isinstance(output, Tensor) or tuple(output.shape) != expected:
         raise ModelError(f"{start} must answer {named.task} with a tensor of shape {expected} for inputs of {tuple(inputs.shape)}; it gave {found}")
 
 
-def _usual(pair: str, inputs: Tensor) -> Tensor:
+def _usual(name: str, inputs: Tensor, outputs: int) -> Tensor:
     """What the task's first architecture answers."""
-    named = parse_pair(pair)
-    outputs = task(named.task).load(named.variant).outputs
-    answer: Tensor = build(TASKS[named.task].architectures[0], lambda features: nn.ReLU(), None, inputs[:2], outputs)(inputs)
+    answer: Tensor = build(TASKS[name].architectures[0], lambda features: nn.ReLU(), None, inputs[:2], outputs)(inputs)
     return answer
 
 

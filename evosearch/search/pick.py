@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, TypeVar
 
+from evosearch.job import FULL_TEST
 from evosearch.search.pareto import admitted, nondominated
 from evosearch.search.scale import GOALS, Goal, Scale, point
 
@@ -29,6 +30,16 @@ def is_found(row: Row) -> bool:
     return not str(row["proposer"]).startswith(("baseline", "control:", "final"))
 
 
+def fully_trained(rows: Sequence[R]) -> list[R]:
+    """The rows that came to the end of the full stage: those that may be recommended, stand on the front and in the final table."""
+    return [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and "mean" in r["objectives"]]
+
+
+def count_tried(rows: Sequence[Row]) -> int:
+    """How many finds were trained in full on one seed at least: the best is the luckiest of so many, for which a claim is corrected."""
+    return sum(1 for r in rows if is_found(r) and r["stage"] in FULL_TEST)
+
+
 def best_controls(rows: Sequence[R]) -> dict[str, R]:
     """Of each control that the run had, the row with the best mean."""
     best: dict[str, R] = {}
@@ -45,8 +56,8 @@ def objectives_point(row: Row, goals: Sequence[Goal] = GOALS) -> tuple[float | N
 
 
 def front(rows: Sequence[Row], goals: Sequence[Goal] = GOALS) -> list[Row]:
-    """The rows that reached the full stage and that no other row dominates."""
-    full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full"]
+    """The fully trained rows that no other one dominates."""
+    full = fully_trained(rows)
     return [full[i] for i in nondominated([objectives_point(r, goals) for r in full])]
 
 
@@ -69,7 +80,7 @@ def pick(rows: Sequence[Row], scale: Scale, goals: Sequence[Goal] = GOALS) -> Pi
 
     Where no mean beats every baseline's, the best mean, marked as not leading. None when nothing found was fully trained.
     """
-    full = [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and admitted(objectives_point(r, goals))]
+    full = [r for r in fully_trained(rows) if admitted(objectives_point(r, goals))]
     full = [r for r in full if is_found(r) or r["proposer"] == "baseline"]  # a control must not take a find off the front
     found = [r for r in full if is_found(r)]
     if not found:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
 from typing import Any
 
 CLIP = 3.0
+PREFIX = {"quick": "quick_", "quality": "quality_", "first_rate": "first_rate_", "first_seed": "first_seed_", "full": ""}  # of a stage's objectives
+_BLIND = -1.0  # a spread below the baselines' median
+_ERRORS = 3.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def freeze(baselines: Mapping[str, Mapping[str, float]], directions: Mapping[str
     if missing:
         raise ValueError(f"the quality bar needs the baselines {trivial} and {usual}; `{missing[0]}` has no scores, see its row in the log")
     center, spread, quality = {}, {}, {}
-    for stage in ("quick", "quality", "first", "full"):
+    for stage in PREFIX:
         by_pair = [pair_scores(scores, stage) for scores in baselines.values()]
         for pair in {p for scores in by_pair for p in scores}:
             values = [scores[pair] for scores in by_pair if pair in scores]
@@ -87,7 +91,7 @@ def standardize(row: Mapping[str, Any], scale: Scale, directions: Mapping[str, i
     And of `goals` that networks are measured for, the means over pairs.
     """
     found: dict[str, float] = {}
-    for stage, prefix in (("quick", "quick_"), ("quality", "quality_"), ("first", "first_"), ("full", "")):
+    for stage, prefix in PREFIX.items():
         scores = pair_scores(row["scores"], stage)
         wanted = {key.partition(":")[2] for key in scale.center if key.startswith(f"{stage}:")}
         if scores and set(scores) == wanted:
@@ -102,8 +106,14 @@ def standardize(row: Mapping[str, Any], scale: Scale, directions: Mapping[str, i
 
 
 def promote_bar(means: Sequence[float], share: float) -> float:
-    """The mean quality that the best `share` of the functions seen so far reach (baselines stand in for the first ones)."""
+    """The mean that the best `share` of the functions seen so far reach, and three standard errors of that share more.
+
+    What is stopped never comes back, and of few functions one knows little: on the open table the best that were lost came early.
+    """
+    count = len(means)
     if share >= 1:
         return -CLIP
-    ranked = sorted(means, reverse=True)
-    return ranked[max(0, min(len(ranked) - 1, round(share * len(ranked)) - 1))]
+    if not count:
+        return _BLIND
+    going_on = math.ceil(share * count + _ERRORS * math.sqrt(count * share * (1 - share)))
+    return sorted(means)[max(0, count - going_on)]

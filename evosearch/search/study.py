@@ -47,11 +47,8 @@ class Settings:
     evaluations: int  # dispatched jobs, baselines included, final check not
     baselines: tuple[tuple[str, str], ...]  # (name, formula)
     directions: Mapping[str, int]
-    stages: Mapping[str, tuple[str, ...]]  # the pairs of `quality` and, where they are, of `quick` and of `full`'s `first` seed
+    stages: Mapping[str, tuple[float, tuple[str, ...]]]  # those after which a share of all functions goes on: the share, the pairs
     final_pairs: tuple[str, ...]
-    promote: float
-    keep: float = 1.0  # of the quick test
-    keep_seeds: float = 1.0  # of the full one after its first seed
     trivial: str = "identity"  # the baseline that gives what no layer gives
     usual: str = "relu"  # and what the usual one gives: the quality bar is half way between
     goals: tuple[Goal, ...] = GOALS  # what selection optimizes beside the mean
@@ -68,7 +65,7 @@ class Study:
         self._jobs: dict[int, Job] = {}
         self._pending_rows: dict[int, list[Row]] = {}
         self._visible = 0  # results with a smaller index have been told to the proposer
-        self._means: dict[str, list[float]] = {stage: [] for stage in settings.stages}  # sorted; what did not finish counts as the worst
+        self._means: dict[str, list[float]] = {stage: [] for stage in settings.stages}  # of all but baselines, sorted; what did not finish counts as the worst
         self._next = 0
         self._search_end = settings.evaluations
         self._queue: list[Job] = []
@@ -156,15 +153,13 @@ class Study:
 
     def _bar(self) -> dict[str, float]:
         assert self.scale is not None
-        shares = {"quality": ("promote", self.settings.promote), "quick": ("keep", self.settings.keep), "first": ("seeds", self.settings.keep_seeds)}
         bar = {}
-        for stage, pairs in self.settings.stages.items():
-            name, share = shares[stage]
-            bar[name] = promote_bar(self._means[stage], share)
+        for stage, (share, pairs) in self.settings.stages.items():
+            bar[f"bar:{stage}"] = promote_bar(self._means[stage], share)
             for pair in pairs:
                 bar[f"center:{stage}:{pair}"] = self.scale.center[f"{stage}:{pair}"]
                 bar[f"spread:{stage}:{pair}"] = self.scale.spread[f"{stage}:{pair}"]
-        return bar | {f"quality:{pair}": self.scale.quality[pair] for pair in self.settings.stages["quality"]}
+        return bar | {f"quality:{pair}": self.scale.quality[pair] for pair in self.settings.stages["quality"][1]}
 
     def _ask_final(self) -> Job | None:
         if any(index not in self._results for index in range(self._next)):
@@ -260,8 +255,9 @@ class Study:
     def _tell_proposer(self, row: Row) -> None:
         assert self.scale is not None
         objectives = standardize(row, self.scale, self.settings.directions, self.settings.goals)
-        for stage, means in self._means.items():
-            insort(means, objectives.get(f"{stage}_mean", -CLIP))
+        if row["proposer"] != "baseline":
+            for stage, means in self._means.items():
+                insort(means, objectives.get(f"{stage}_mean", -CLIP))
         values = point({**row["objectives"], **objectives}, self.settings.goals, "quality_")
         told = {name: value for name, value in values.items() if value is not None}
         self.proposer.tell(Outcome(row["index"], row["candidate"], row["proposer"], row["status"], told))

@@ -26,7 +26,7 @@ def scores(name):
     plan = plan_of(CONFIG)
     plan = type(plan)(plan.quality, plan.quality, plan.quality)  # a bar of nothing promotes nobody
     never = {f"{key}:{pair}": value for pair in PAIRS for key, value in (("quality", -1e9 * direction(pair)), ("center:quality", 0.0), ("spread:quality", 1.0))}
-    (result,) = evaluate([Job(0, baseline(name), 0, "search", (), never | {"promote": 1e9})], plan)
+    (result,) = evaluate([Job(0, baseline(name), 0, "search", (), never | {"bar:quality": 1e9})], plan)
     return dict(result.scores)
 
 

@@ -164,12 +164,15 @@ def test_goals_of_networks_are_means_over_their_pairs_and_scores_standardized_fi
     assert pair_scores({"noise": 1.0, "noise:a:0": 2.0}, "noise") == {"a": 2.0}
 
 
-def test_the_promote_bar_is_what_the_best_share_reach():
-    means = [float(i) for i in range(100)]
-    assert promote_bar(means, 0.08) == 92.0
-    assert sum(m >= promote_bar(means, 0.08) for m in means) == 8
-    assert promote_bar(means[:3], 0.01) == 2.0  # at least one
+def test_the_bar_lets_the_best_share_go_on_and_more_while_little_is_known():
+    assert promote_bar([], 0.08) == -1.0  # a spread below the baselines' median
+    assert promote_bar([0.0, 1.0, 2.0], 0.01) == 2.0  # at least one
+    means = [float(m) for m in range(100)]
     assert promote_bar(means, 1.0) == -3.0  # all go on, a new worst too
+    going_on = [(count - promote_bar(range(count), 0.08)) / count for count in (10, 100, 1000, 100_000)]
+    assert going_on == sorted(going_on, reverse=True)
+    assert 0.3 < going_on[0] < 0.5
+    assert 0.08 < going_on[-1] < 0.09
 
 
 # -- the verdict -------------------------------------------------------------------------------------------------------

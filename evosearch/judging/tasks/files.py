@@ -30,12 +30,13 @@ def install(files: Iterable[DataFile]) -> None:
 
 @cache
 def _load(file: DataFile, variant: str = "") -> Data:
-    return data_of(read(Path(file.path), file.sha256), file.name, file.targets)
+    table = read(Path(file.path), file.sha256)
+    return data_of(table, regions(table), file.name, file.targets)
 
 
-def data_of(table: Table, name: str, kind: str) -> Data:
-    """The regions as tensors, inputs standardized by the training part. Raises ValueError for regions that cannot be trained on."""
-    train, validation, test = (_split(*part) for part in regions(table))
+def data_of(table: Table, parts: Iterable[tuple[Array, Array]], name: str, kind: str) -> Data:
+    """The table's `regions` as tensors, inputs standardized by the training part. Raises ValueError for regions that cannot be trained on."""
+    train, validation, test = (_split(*part) for part in parts)
     train, validation, test = (_single(*part) for part in scaled(train, validation, test))
     outputs = len(table.classes) or table.targets.shape[1]
     return check(Data(train, validation, test, outputs), name, classes=kind == "classes")

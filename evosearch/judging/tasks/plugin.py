@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evosearch.judging.objectives import IMAGES, OWN, ROWS, Measure
+from evosearch.judging.objectives import IMAGES, OWN, Measure
 from evosearch.judging.tasks import Data, Task, register
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def task(name: str, metric: str, unit: str = "", direction: int = +1, license: s
 
 
 def data(
-    name: str, kind: str, architectures: tuple[str, ...] = (*IMAGES, "deep-mlp"), variants: tuple[str, ...] = (),
+    name: str, kind: str, architectures: tuple[str, ...] = IMAGES, variants: tuple[str, ...] = (),
     rates: Mapping[str, float] | None = None, batch_size: int = 64, license: str = "the user's own",
 ) -> Callable[[Callable[[str], Data]], Callable[[str], Data]]:  # fmt: skip
     """Registers `load(variant) -> Data` as the task `name`; `kind` is `classes` (whole numbers `(N,)`) or `numbers` (`(N, K)`).
@@ -69,11 +69,9 @@ def data(
     `rates` are base learning rates by architecture, for those that differ from the defaults. What `load` returns is
     checked before training. Raises ValueError for a name that is taken or an architecture that cannot take any data.
     """
-    unknown = [a for a in architectures if a not in (*IMAGES, *ROWS)]
+    unknown = [a for a in architectures if a not in IMAGES]
     if kind not in ("classes", "numbers") or unknown:
-        raise ValueError(
-            f"data is of kind `classes` or `numbers`, for architectures of {', '.join(dict.fromkeys((*IMAGES, *ROWS)))}; received {kind!r} and {unknown}"
-        )
+        raise ValueError(f"data is of kind `classes` or `numbers`, for architectures of {', '.join(IMAGES)}; received {kind!r} and {unknown}")
 
     def registered(load: Callable[[str], Data]) -> Callable[[str], Data]:
         @cache
