@@ -103,7 +103,7 @@ def test_a_pair_of_another_size_scales_what_is_chosen():
     ("pair", "choices", "message"),
     [
         (PAIR, {"depht": 1}, "did you mean `depth`. there are depth, width"), (PAIR, {"depth": 17}, "depth` of stages is 1 to 16"),
-        (PAIR, {"depth": 2.0}, "received 2.0"), (PAIR, {"norm": "layer"}, "is batch | group | none"),
+        (PAIR, {"depth": 2.0}, "received 2.0"), (PAIR, {"norm": "layer"}, r"is batch \| group \| none"),
         ("textures/resnet", {"norm": "batch"}, "resnet leaves no choices open; received norm for `textures/resnet`: take one that does, stages"),
     ],
 )  # fmt: skip
@@ -117,7 +117,7 @@ def test_a_search_learns_how_many_slots_each_pair_has_before_it_begins():
     check_networks([PAIR], ["act"], {"depth": (1, 2)})
     with pytest.raises(ValueError, match="digits/mlp: the network mlp makes 2 activations, so its slots are act0, act1; received act0 to act2"):
         check_networks(["textures/plain-cnn", "digits/mlp"], ["act0", "act1", "act2"], {})
-    with pytest.raises(ValueError, match="kernel` of stages is 3 | 5 | 7"):
+    with pytest.raises(ValueError, match=r"kernel` of stages is 3 \| 5 \| 7"):
         check_networks([PAIR], ["act0", "act1"], {"kernel": (3, 4)})
 
 
