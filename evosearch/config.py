@@ -19,7 +19,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
-from evosearch.sections import Config, nearest
+from evosearch.judging.objectives import nearest
+from evosearch.sections import Config
 
 __all__ = ["Config", "ConfigError", "dump_yaml", "find_space", "load", "read_run_file", "run_file"]
 

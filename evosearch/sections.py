@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from evosearch.judging.baselines import QUALITY_BAR, baseline
-from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, parse_pair, register_file
+from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, nearest, parse_pair, register_file
 from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS, STATISTICS
@@ -64,12 +62,6 @@ def _control(name: str) -> str:
     if name not in CONTROLS:
         raise ValueError(f"unknown control `{name[:40]}`; {nearest(name, CONTROLS)}")
     return name
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A suggestion for a name that is not there."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(names)}"
 
 
 Factor = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]

@@ -102,7 +102,7 @@ def check_objective(name: str, kinds: Collection[str] = ("formula", "network", "
     if name in names:
         return name
     if name not in OBJECTIVES:
-        raise ValueError(f"unknown objective `{name[:40]}`; {_nearest(name, names)}")
+        raise ValueError(f"unknown objective `{name[:40]}`; {nearest(name, names)}")
     if not OBJECTIVES[name].asked:
         raise ValueError(f"`{name}` is measured always; leave it out")
     raise ValueError(f"`{name}` is not of trained networks, and is measured in a search alone (judging.objectives); here there are {', '.join(names)}")
@@ -114,7 +114,7 @@ def check_goal(name: str, measured: Iterable[str]) -> str:
         raise ValueError("the mean is always a goal; leave it out")
     if name not in OBJECTIVES:
         steering = tuple(n for n, o in OBJECTIVES.items() if o.of != "clock" and n not in ("score", "mean"))
-        raise ValueError(f"unknown objective `{name[:40]}`; {_nearest(name, steering)}")
+        raise ValueError(f"unknown objective `{name[:40]}`; {nearest(name, steering)}")
     if OBJECTIVES[name].of == "clock":
         raise ValueError(f"`{name}` cannot be a goal: a measured time would make the search depend on what else the machine does; take complexity or flops")
     if OBJECTIVES[name].asked and name not in measured:
@@ -175,13 +175,13 @@ def parse_pair(text: str) -> Pair:
         raise ValueError(f"a pair reads task/architecture, e.g. textures/plain-cnn; received `{text[:60]}`")
     measure = TASKS.get(task)
     if measure is None:
-        raise ValueError(f"unknown task `{task[:40]}`; {_nearest(task, tuple(TASKS))}")
+        raise ValueError(f"unknown task `{task[:40]}`; {nearest(task, tuple(TASKS))}")
     if colon:
         _check_own_model(task, architecture)
     elif architecture not in measure.architectures:
-        raise ValueError(f"unknown architecture `{architecture[:40]}` for {task}; {_nearest(architecture, measure.architectures)}")
+        raise ValueError(f"unknown architecture `{architecture[:40]}` for {task}; {nearest(architecture, measure.architectures)}")
     if variant and variant not in measure.variants:
-        raise ValueError(f"unknown variant `{variant[:40]}` of {task}; {_nearest(variant, measure.variants or ('none',))}")
+        raise ValueError(f"unknown variant `{variant[:40]}` of {task}; {nearest(variant, measure.variants or ('none',))}")
     if at and not (_whole(batch) and 2 <= int(batch) <= 4096):
         raise ValueError(f"a batch size is a whole number from 2 to 4096; received `{batch[:20]}` in `{text[:60]}`")
     return Pair(task, variant, architecture, *_sizes(size, text), int(batch) if at else None)
@@ -223,7 +223,7 @@ def check_models_given(pairs: Iterable[str], given: Collection[str], modules: Co
             raise ValueError(f"{where} trains the model {model}, whose module would be imported; if you trust it, say so: --model {model}")
     for model in given:
         if model not in models:
-            raise ValueError(f"{where} trains no model `{model[:60]}`; {_nearest(model, models) if models else 'leave --model out'}")
+            raise ValueError(f"{where} trains no model `{model[:60]}`; {nearest(model, models) if models else 'leave --model out'}")
 
 
 def _sizes(size: str, text: str) -> tuple[int | None, int | None]:
@@ -248,7 +248,7 @@ def check_slot(pair: str, slot: str) -> None:
         return
     slots = SLOTS.get(architecture, ("act",))
     if slot not in slots:
-        raise ValueError(f"{architecture} has the slots {', '.join(slots)}; received `{slot[:40]}` for `{pair}`; {_nearest(slot, slots)}")
+        raise ValueError(f"{architecture} has the slots {', '.join(slots)}; received `{slot[:40]}` for `{pair}`; {nearest(slot, slots)}")
 
 
 def register(task: str, measure: Measure) -> None:
@@ -279,6 +279,7 @@ def unit(pair: str) -> str:
     return TASKS[parse_pair(pair).task].unit
 
 
-def _nearest(name: str, names: tuple[str, ...]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A suggestion for a name that is not there."""
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(names)}"

@@ -95,7 +95,7 @@ def pick(rows: Sequence[Row], scale: Scale, goals: Sequence[Goal] = GOALS) -> Pi
     return Pick(chosen["index"], chosen["candidate"], bool(leading))
 
 
-def contestants(rows: Sequence[Row], chosen: Pick | None, usual: str = "relu(x)", strongest: int = 3) -> list[str]:
+def contestants(rows: Sequence[Row], chosen: Pick | None, usual: str, strongest: int = 3) -> list[str]:
     """The candidates of the final check: the pick, the strongest baselines by mean, and the usual one; none where there is no pick to check."""
     if chosen is None:
         return []

@@ -112,7 +112,7 @@ class Study:
         return self._ask_proposer()
 
     def _usual(self) -> str:
-        return next((str(parse_candidate(formula)) for name, formula in self.settings.baselines if name == self.settings.usual), "relu(x)")
+        return str(parse_candidate(dict(self.settings.baselines)[self.settings.usual]))
 
     def _told_up_to(self, last: int) -> bool:
         """Tells the proposer every result with index <= last, in order; False while one is missing."""

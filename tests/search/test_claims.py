@@ -104,9 +104,9 @@ def test_there_is_no_pick_without_a_fully_trained_function():
 
 def test_the_contestants_are_the_pick_the_strongest_baselines_and_relu():
     rows = [row(i, "baseline", float(i), 0.0) for i in range(6)]
-    assert contestants(rows, Pick(9, "f9", True)) == ["f9", "f5", "f4", "f3", "relu(x)"]
-    assert contestants(rows, None) == []
-    assert contestants([row(0, "baseline", 1.0, 1.0, candidate="relu(x)")], Pick(9, "f9", True)) == ["f9", "relu(x)"]
+    assert contestants(rows, Pick(9, "f9", True), "relu(x)") == ["f9", "f5", "f4", "f3", "relu(x)"]
+    assert contestants(rows, None, "relu(x)") == []
+    assert contestants([row(0, "baseline", 1.0, 1.0, candidate="relu(x)")], Pick(9, "f9", True), "relu(x)") == ["f9", "relu(x)"]
 
 
 # -- the scale ---------------------------------------------------------------------------------------------------------
