@@ -20,7 +20,7 @@ from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import Graph
 from evosearch.language.operators import OPERATORS
 from evosearch.meaning.numeric import equal, evaluate_all, fingerprints
-from evosearch.space import SearchSpace, sample
+from evosearch.space.operators import OperatorSpace
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def equality() -> None:
     worst, wrong = worst_gap(groups)
     print(f"  largest gap within a class on 6,000 points of +-30: {worst:.1e}; classes that exceed 1e-4: {wrong}")
     unary = tuple(o for o in OPERATORS if OPERATORS[o].searchable)
-    population = [sample(SearchSpace(unary, 12, 3), random.Random(seed)) for seed in range(8000)]
+    population = [OperatorSpace(unary, 12, 3).sample(random.Random(seed)).graph for seed in range(8000)]
     groups = classes(population)
     keys = len(set(fingerprints(population)))
     worst, wrong = worst_gap(groups)
@@ -98,8 +98,8 @@ def equality() -> None:
 def fingerprint() -> None:
     from evosearch.meaning.symbolic import simplify
 
-    space = SearchSpace(tuple(o for o in OPERATORS if OPERATORS[o].searchable), 12, 3)
-    population = [sample(space, random.Random(seed)) for seed in range(8000)]
+    space = OperatorSpace(tuple(o for o in OPERATORS if OPERATORS[o].searchable), 12, 3)
+    population = [space.sample(random.Random(seed)).graph for seed in range(8000)]
     fingerprints(population[:100])
     runs = []
     for _ in range(7):

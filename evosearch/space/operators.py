@@ -1,15 +1,18 @@
-"""SearchSpace: what may be built, and the one walk through its grammar."""
+"""Formulas of the operator table: `binary(unary, unary)` and a few operators more, or a graph of so many operators."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
+from evosearch.language.candidate import Candidate
 from evosearch.language.graph import (
     Axes,
     Graph,
+    Parameter,
     canonical,
     constant,
     make,
@@ -23,6 +26,7 @@ from evosearch.language.graph import (
     without_affine,
 )
 from evosearch.language.operators import OPERATORS
+from evosearch.space import Production, Tree
 
 T = TypeVar("T")
 Choose = Callable[[Sequence[T]], T]
@@ -32,7 +36,7 @@ _STARTS = (0.1, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class SearchSpace:
+class OperatorSpace:
     """Formulas over the input `x`, numbers and learnable parameters, for the places of a network that `slot` names.
 
     Of the form `binary(unary, unary)` and up to `extra_operators` more; or, with `graph_nodes`, a graph of so many operators
@@ -62,6 +66,9 @@ class SearchSpace:
         if not self.unary or not self.binary:
             raise ValueError("a space needs at least one unary and one binary operator")
 
+    root = "tensor"
+    numeric = frozenset(("number", "start"))
+
     @property
     def unary(self) -> tuple[str, ...]:
         return tuple(o for o in self.operators if OPERATORS[o].arity == 1)
@@ -87,10 +94,12 @@ class SearchSpace:
         """The formula inside a candidate; None for one that lacks the space's affine part."""
         return without_affine(candidate) if self.affine else candidate
 
-    def contains(self, candidate: Graph) -> bool:
-        """Whether a canonical graph lies in the space: its operators, size, parameters and constants."""
-        graph = self.core(candidate)
-        return graph is not None and candidate.size <= self.max_nodes and self._holds(graph)
+    def contains(self, candidate: Candidate) -> bool:
+        """Whether a candidate lies in the space: its operators, size, parameters and constants."""
+        if set(candidate.slots) != {"act"} or candidate.choices:
+            return False
+        graph = self.core(candidate.graph)
+        return graph is not None and candidate.graph.size <= self.max_nodes and self._holds(graph)
 
     def _holds(self, graph: Graph) -> bool:
         kinds = [p.kind for p in parameters(graph)]
@@ -121,8 +130,71 @@ class SearchSpace:
         return ("input", *(("scaled",) if self.constants and "mul" in self.operators else ()),
                 *(("layer",) if self.layer_parameters else ()), *(("channel",) if self.channel_parameters else ()))  # fmt: skip
 
+    @cached_property
+    def productions(self) -> Mapping[str, tuple[Production, ...]]:
+        """Inputs, operators, moments; a number; a learnable parameter by its place (the first `layer` one, ...) and its start."""
+        zero = (0.0,) if self.graph_nodes else ()
+        tensors = [Production(name) for name in self.inputs]
+        tensors += [Production(name, ("tensor",) * OPERATORS[name].arity) for name in self.operators]
+        tensors += [Production(name, ("tensor",)) for name in self.moments]
+        found: dict[str, tuple[Production, ...]] = {}
+        if self.constants:
+            tensors.append(Production("number", ("number",)))
+            found["number"] = tuple(Production(repr(value)) for value in (*zero, *CONSTANTS, *(-value for value in CONSTANTS)))
+        places = [f"{kind}{i}" for kind in ("layer", "channel") for i in range(getattr(self, f"{kind}_parameters"))]
+        if places:
+            tensors += [Production(place, ("start",)) for place in places]
+            found["start"] = tuple(Production(repr(value)) for value in (*zero, *_STARTS, *(-value for value in _STARTS)))
+        return {"tensor": tuple(tensors), **found}
 
-def walk_grammar(space: SearchSpace, choose: Choose[object]) -> Graph:
+    def build(self, tree: Tree) -> Candidate | None:
+        """The candidate of a tree; parameters of one place and one start are one. None where it breaks a limit."""
+        candidate = Candidate({"act": self.finish(self._graph(tree))})
+        return candidate if self.contains(candidate) else None
+
+    def _graph(self, tree: Tree) -> Graph:
+        name, inputs = tree
+        if name in self.inputs:
+            return variable(name)
+        if name == "number":
+            return constant(float(inputs[0][0]))
+        if inputs and name not in OPERATORS and name not in self.moments:
+            start = float(inputs[0][0])
+            return parameter(f"{name}={start!r}", name.rstrip("0123456789"), start)
+        return apply(self, name, *(self._graph(part) for part in inputs))
+
+    def derive(self, candidate: Candidate) -> Tree | None:
+        """The candidate's own tree; None for one that is not in the space."""
+        if not self.contains(candidate):
+            return None
+        core = self.core(candidate.graph)
+        assert core is not None
+        places: dict[str, str] = {}
+        for p in parameters(core):
+            places[p.name] = f"{p.kind}{sum(place.startswith(p.kind) for place in places.values())}"
+        return _tree(core, places)
+
+    def sample(self, rng: random.Random) -> Candidate:
+        """A random formula of the space. Raises ValueError when 1,000 walks find none that fits."""
+        for _ in range(1000):
+            candidate = Candidate({"act": walk_formula(self, rng.choice)})
+            if self.contains(candidate):
+                return candidate
+        raise ValueError(f"no formula of at most {self.max_nodes} nodes was found in 1,000 samples; raise max_nodes")
+
+
+def _tree(graph: Graph, places: Mapping[str, str]) -> Tree:
+    if isinstance(graph.value, float):
+        return "number", ((repr(graph.value), ()),)
+    if isinstance(graph.value, Parameter):
+        return places[graph.value.name], ((repr(graph.value.init), ()),)
+    if isinstance(graph.value, str):
+        return graph.value, ()
+    name = f"{graph.op}_{graph.value.axes}" if isinstance(graph.value, Axes) else graph.op
+    return name, tuple(_tree(arg, places) for arg in graph.args)
+
+
+def walk_formula(space: OperatorSpace, choose: Choose[object]) -> Graph:
     """One formula of the space; `choose(options)` makes every decision, so that the same walk samples, enumerates and replays.
 
     The result may be too large for the space; callers check `space.contains`.
@@ -161,7 +233,7 @@ def walk_grammar(space: SearchSpace, choose: Choose[object]) -> Graph:
     return space.finish(graph)
 
 
-def apply(space: SearchSpace, name: str, *args: Graph) -> Graph:
+def apply(space: OperatorSpace, name: str, *args: Graph) -> Graph:
     """An operator or a moment of the space on its inputs."""
     if name in space.moments:
         moment, axes = space.moments[name]
@@ -169,7 +241,7 @@ def apply(space: SearchSpace, name: str, *args: Graph) -> Graph:
     return make(name, *args)
 
 
-def _walk_graph(space: SearchSpace, choose: Choose[object]) -> Graph:
+def _walk_graph(space: OperatorSpace, choose: Choose[object]) -> Graph:
     """`graph_nodes` operators in a row, each on any nodes before it; the last is the result, what it does not need is gone."""
     starts: list[Graph] = [variable(name) for name in space.inputs]
     starts += [constant(0.0)] if space.constants else []
@@ -183,12 +255,3 @@ def _walk_graph(space: SearchSpace, choose: Choose[object]) -> Graph:
         args = [choose(nodes) for _ in range(arity)]
         nodes.append(apply(space, name, *args))  # type: ignore[arg-type]
     return nodes[-1]
-
-
-def sample(space: SearchSpace, rng: random.Random) -> Graph:
-    """A random formula of the space. Raises ValueError when 1,000 walks find none that fits."""
-    for _ in range(1000):
-        graph = walk_grammar(space, rng.choice)
-        if space.contains(graph):
-            return graph
-    raise ValueError(f"no formula of at most {space.max_nodes} nodes was found in 1,000 samples; raise max_nodes")
