@@ -137,6 +137,8 @@ def explain(
     from evosearch.meaning.explain import explain as lines
 
     load_plugins(plugin)
+    if ":=" in formula:
+        raise ValueError("explain takes one layer; of a network give the formula of one of its slots")
     name = _layer_name(formula)
     text = known(name).formula if name else formula
     named = [("library", f"{name}: {text}  [{known(name).source}]")] if name else []

@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.objectives import direction, parse_pair
 from evosearch.language.candidate import Candidate, parse_candidate
-from evosearch.language.formula import parse
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
-from evosearch.search.pick import Pick, best_controls, contestants, count_tried, front, fully_trained, is_found, pick
+from evosearch.run import baselines_of, searches_networks
+from evosearch.search.pick import CONTROLS, Pick, best_controls, contestants, count_tried, front, fully_trained, is_found, pick
 from evosearch.search.scale import Goal, Scale, standardize
 from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
 from evosearch.search.study import FINAL_INDEX
@@ -48,7 +48,7 @@ class Reading:
     @property
     def contestants(self) -> list[str]:
         """The candidates of the final check; none where there is no pick."""
-        return contestants(self.searched, self.pick, usual_baseline(self.config))
+        return contestants(self.searched, self.pick, usual_baseline(self.config), controls=searches_networks(self.config))
 
     @property
     def finished(self) -> bool:
@@ -139,7 +139,7 @@ def directions_of(config: Config) -> dict[str, int]:
 
 def baseline_names(config: Config) -> dict[str, str]:
     """Canonical text of each baseline to its name."""
-    return {str(parse(baseline(name))): name for name in config.baselines}
+    return {str(parse_candidate(text)): name for name, text in baselines_of(config).items()}
 
 
 def usual_baseline(config: Config) -> str:
@@ -217,7 +217,7 @@ def judge(reading: Reading, times: Mapping[str, float]) -> Verdict | None:
     """The pick on the final check, `times` being relative to ReLU where they were measured; None before the check is complete."""
     if reading.pick is None or not reading.finished:
         return None
-    names = baseline_names(reading.config)
+    names = {str(r["candidate"]): CONTROLS[who] for who, r in best_controls(reading.searched).items()} | baseline_names(reading.config)
     tried = count_tried(reading.searched)
     against = {str(r["candidate"]): names.get(r["candidate"], str(r["candidate"])) for r in reading.finals}
     comparisons = compare(reading.finals, reading.pick.candidate, against, directions_of(reading.config), tried)
@@ -233,7 +233,8 @@ def conclusion(comparisons: Sequence[Comparison], slowness: float | None, whose:
     better = [c.against for c in comparisons if c.verdict == "better"]
     others = [c.against for c in comparisons if c.verdict != "better"]
     worse = [c.against for c in comparisons if c.verdict == "worse"]
-    count = f"{len(comparisons)} baseline{'s' * (len(comparisons) > 1)} on unseen pairs"
+    rivals = "baselines and controls" if any(c.against in CONTROLS.values() for c in comparisons) else "baselines" if len(comparisons) > 1 else "baseline"
+    count = f"{len(comparisons)} {rivals} on unseen pairs"
     if not others:
         return f"better than {'all ' * (len(better) > 1)}{count} ({', '.join(better)}){time}"
     short = f", WORSE than {', '.join(worse)}" if worse else ""

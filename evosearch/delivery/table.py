@@ -85,12 +85,11 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     scores = [pair_scores(r["scores"], "full") for r in rows]
     on_front = {r["index"] for r in front(reading.searched, goals)}
     chosen = reading.pick.index if reading.pick else None
-    networks = not all(parse_candidate(r["candidate"]).is_layer for r in rows)
     found = [_slots(summary, r["candidate"]) for r in rows]
     times = [summary.relative_time.get(r["candidate"]) if summary else None for r in rows]
     columns = [
         Column("", [("*" if r["index"] in on_front else " ") + ">>>>" * (r["index"] == chosen) for r in rows], right=False),
-        Column("network" if networks else "formula", [r["candidate"] for r in rows], right=False, flexible=True),
+        Column("formula" if _are_layers(rows) else "network", [r["candidate"] for r in rows], right=False, flexible=True),
         Column("kind", [_label(n) or _kind(r) for r, n in zip(rows, found, strict=True)], 3, False),
         Column("mean", [f"{round(o['mean'], 2) + 0.0:+.2f}" for o in objectives]),
         Column("worst", [f"{round(o['worst'], 2) + 0.0:+.2f}" for o in objectives], 1),
@@ -103,7 +102,7 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     ]  # fmt: skip
     lines, left_out = grid(columns, width)
     why = f"; >>>> the pick: {LEADS if reading.pick.leads else TRAILS}" if reading.pick else ""
-    legend = list(NETWORK_LEGEND if networks else LEGEND)
+    legend = list(LEGEND if _are_layers(rows) else NETWORK_LEGEND)
     legend += [f"*: on the Pareto front of mean, {', '.join(TITLES.get(g.name, g.name) for g in goals)}{why}", _meaning(pairs, numbers, True)]
     legend += [f"left out at {width} columns: {', '.join(left_out)}"] if left_out else []
     return [*lines, "", *(line for text in legend for line in prose(text, width))]
@@ -112,7 +111,7 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
 def _measured(reading: Reading, summary: Summary | None, rows: Sequence[Row], width: int | None) -> list[str]:
     """The objectives that were asked for, a column each, or one a pair; and what they are."""
     judging, numbers = reading.config.judging, _numbered(reading)
-    columns = [Column("formula", [r["candidate"] for r in rows], right=False, flexible=True)]
+    columns = [Column("formula" if _are_layers(rows) else "network", [r["candidate"] for r in rows], right=False, flexible=True)]
     for name in judging.objectives:
         if OBJECTIVES[name].of == "network":
             by_pair = [pair_scores(r["objectives"], name) for r in rows]
@@ -140,6 +139,10 @@ def _described(name: str) -> str:
     unit = objective.unit or ("" if objective.direction else "the score's unit")
     better = {0: "as the score", -1: "less is better", +1: "more is better"}[objective.direction]
     return f"{objective.what} [{', '.join(filter(None, (unit, better)))}]"
+
+
+def _are_layers(rows: Sequence[Row]) -> bool:
+    return all(parse_candidate(r["candidate"]).is_layer for r in rows)
 
 
 def _slots(summary: Summary | None, text: str) -> dict[str, Novelty]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from evosearch.proposers import Outcome, Proposal
-from evosearch.space import SearchSpace, sample
+from evosearch.space import SearchSpace
 
 
 class RandomProposer:
@@ -20,4 +20,4 @@ class RandomProposer:
         """Nothing to learn."""
 
     def ask(self, rng: random.Random) -> Proposal:
-        return Proposal(str(sample(self.space, rng)), (), self.name)
+        return Proposal(str(self.space.sample(rng)), (), self.name)
