@@ -46,7 +46,6 @@ from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
 from evosearch.space import SearchSpace
 from evosearch.space.network import NetworkSpace
-from evosearch.space.operators import OperatorSpace
 
 STATES = "states"  # the folder of long trainings under way
 MAY_CHANGE = r"(budget|execution)\..*|data\..*\.path"  # on resume; the device is part of the fingerprint and may not
@@ -58,9 +57,7 @@ OnProgress = Callable[[Study, Executor], None]
 
 def space_of(config: Config) -> SearchSpace:
     """The search space of a configuration. Raises ValueError."""
-    fields = config.space.model_dump(exclude={"require"})
-    frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return OperatorSpace(**frozen)
+    return config.space.space()
 
 
 def searches_networks(config: Config) -> bool:
@@ -143,7 +140,7 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     space = space_of(config)
     space.sample(random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
-    check_models(config.judging.pairs, space.slot, per_channel=getattr(space, "channel_parameters", 0) > 0)
+    check_models(config.judging.pairs, space.slot, per_channel=space.per_channel)
     if isinstance(space, NetworkSpace):
         check_networks(config.judging.pairs, tuple(space.slots), space.choices)
     if not os.path.exists(directory / "run.yaml"):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.networks import check_choices
 from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, nearest, parse_pair, register_file
+from evosearch.language.candidate import slot_names
 from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS, STATISTICS
 from evosearch.proposers.registry import CONTROLS, PROPOSERS
 from evosearch.search.scale import GOALS, Goal
+from evosearch.space import SearchSpace
+from evosearch.space.grammar import LARGEST, GrammarSpace
+from evosearch.space.network import NetworkSpace
+from evosearch.space.operators import OperatorSpace
 
 
 class Section(BaseModel):
@@ -81,11 +87,13 @@ class RequireSection(Section):
     batch_independent: bool = False
 
 
-class SpaceSection(Section):
-    """What may be built (space.SearchSpace)."""
+class FormulaSection(Section):
+    """What a formula may be: of `operators` (space.operators), of the forms of a `grammar` (space.grammar), or one of some `layers`."""
 
-    operators: Distinct[Annotated[str, AfterValidator(_operator)]]
-    max_nodes: Annotated[int, Field(ge=2, le=64)]
+    operators: Distinct[Annotated[str, AfterValidator(_operator)]] = []
+    grammar: dict[Annotated[str, Field(pattern="^[a-z_][a-z0-9_]*$")], Annotated[Distinct[str], Field(min_length=1)]] = {}
+    layers: Distinct[Annotated[str, AfterValidator(_baseline)]] = []
+    max_nodes: Annotated[int, Field(ge=2, le=64)] | None = None
     extra_operators: Annotated[int, Field(ge=0, le=8)] = 1
     constants: bool = True
     layer_parameters: Annotated[int, Field(ge=0, le=4)] = 0
@@ -95,8 +103,65 @@ class SpaceSection(Section):
     axes: Distinct[Literal["batch", "layer", "instance", "group", "channel"]] = []
     groups: Annotated[int, Field(ge=1, le=1024)] = 32
     affine: bool = False
+
+    @property
+    def kinds(self) -> list[str]:
+        """Those of the three that are given."""
+        return [kind for kind in ("operators", "grammar", "layers") if getattr(self, kind)]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> FormulaSection:
+        if len(self.kinds) > 1:
+            raise ValueError(f"a formula is made of operators, of the forms of a grammar, or is one of some layers; received {' and '.join(self.kinds)}")
+        if self.operators and self.max_nodes is None:
+            raise ValueError("`max_nodes` is missing: the size of the largest formula of operators")
+        if self.kinds and "operators" not in self.kinds:
+            others = {name: field for name, field in FormulaSection.model_fields.items() if name not in ("grammar", "layers", "max_nodes")}
+            useless = sorted(name for name, field in others.items() if getattr(self, name) != field.get_default(call_default_factory=True))
+            if useless:  # a run's own file holds every key
+                raise ValueError(f"`{useless[0]}` goes with operators; a grammar says the same in its forms")
+        return self
+
+    def formulas(self, slot: str) -> SearchSpace:
+        """The space of them. Raises ValueError."""
+        if self.operators:
+            fields: dict[str, Any] = self.model_dump(include=set(FormulaSection.model_fields) - {"grammar", "layers"})
+            frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+            return OperatorSpace(**frozen | {"slot": slot})
+        rules = self.grammar or {"layer": [str(parse(baseline(name))) for name in self.layers]}
+        return GrammarSpace(rules, self.max_nodes or LARGEST, slot)
+
+
+class SpaceSection(FormulaSection):
+    """What may be built (space.SearchSpace): a formula, or a network of several `slots` and `choices`."""
+
     slot: Literal["act", "norm_act"] = "act"
+    slots: Annotated[int, Field(ge=1, le=64)] | dict[Annotated[str, Field(pattern="^[a-z_][a-z0-9_]*$")], FormulaSection] = {}
+    formula: FormulaSection | None = None  # of every slot, where `slots` is their number
+    choices: dict[Annotated[str, Field(pattern="^[a-z_][a-z0-9_]*$")], Annotated[list[int | float | str], Field(min_length=1)]] = {}
     require: RequireSection = Field(default_factory=lambda: RequireSection())
+
+    @model_validator(mode="after")
+    def _formula_or_network(self) -> SpaceSection:
+        network = bool(self.slots or self.choices)
+        if network == bool(self.kinds):
+            raise ValueError("a space has operators, a grammar or layers, or else slots and choices of a network; see search_spaces/")
+        if isinstance(self.slots, int) != (self.formula is not None and bool(self.formula.kinds)):
+            raise ValueError("`slots: 3` goes with `formula:`, what each of them may be; named slots have a formula each")
+        if isinstance(self.slots, dict) and not all(part.kinds for part in self.slots.values()):
+            raise ValueError("every slot has operators, a grammar or layers")
+        self.space()
+        return self
+
+    def space(self) -> SearchSpace:
+        """The space that the section states. Raises ValueError."""
+        if self.kinds:
+            return self.formulas(self.slot)
+        choices = {name: tuple(values) for name, values in self.choices.items()}
+        if isinstance(self.slots, dict):
+            return NetworkSpace({name: part.formulas(self.slot) for name, part in self.slots.items()}, choices, self.slot)
+        shared = self.formula.formulas(self.slot) if self.formula else None
+        return NetworkSpace({f"{self.slot}{i}": shared for i in range(self.slots) if shared}, choices, self.slot)
 
 
 class DataSection(Section):
@@ -258,6 +323,7 @@ class Config(Section):
             check_slot(pair, self.space.slot)
         if self.judging.initialization == "gain" and self.space.slot != "act":
             raise ValueError(f"judging.initialization gain is of activations; in the slot {self.space.slot} the layer normalizes: leave it out")
+        self._check_networks()
         unused = set(self.data) - {parse_pair(pair).task for pair in self.judging.pairs}
         if unused:
             raise ValueError(f"data: `{min(unused)}` is in no pair; name it in one, as in {min(unused)}/mlp, or leave it out")
@@ -266,3 +332,21 @@ class Config(Section):
         if not any(share > 0 for share in self.proposers.values()):
             raise ValueError("proposers: at least one needs a share above 0")
         return self
+
+    def _check_networks(self) -> None:
+        """Raises ValueError for a search of networks that asks for what is of single layers, or for choices that a pair does not have."""
+        space = self.space.space()
+        if not isinstance(space, NetworkSpace):
+            return
+        names = slot_names(len(space.slots))
+        if not space.slots or (set(space.slots) != {"act"} and list(space.slots) != list(names)):
+            raise ValueError(f"the slots of a network are `act`, for every place, or act0, act1 and so on; received {', '.join(space.slots) or 'none'}")
+        if self.judging.initialization == "gain":
+            raise ValueError("judging.initialization gain is of one activation, and a network has several: leave it out")
+        if "tuned" in self.controls:
+            raise ValueError("the control `tuned` scales one activation, and a network has several: leave it out of controls")
+        for pair in self.judging.pairs:
+            check_choices(pair, {})
+            for name, values in space.choices.items():
+                for value in values:
+                    check_choices(pair, {name: value})

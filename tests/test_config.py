@@ -26,7 +26,7 @@ BROKEN = [
     ("seed: 0", "seed: 0\nseed: 1", r"duplicate key"),
     ("steps: 100", "steps: '100'", r":11: `judging.quality.steps`"),
     ("seed: 0", "seed: [&a 1, *a]", r"aliases"),
-    ("max_nodes: 8", "", r"`space.max_nodes` is missing"),
+    ("max_nodes: 8", "", r"`max_nodes` is missing"),
     ("textures/plain-cnn, photo/inr", "texture/plain-cnn", r"did you mean `textures`"),
     ("[add, sub", "[ad, sub", r"did you mean `add`"),
     ("identity, relu, gelu", "identity, rleu, gelu", r"did you mean"),

@@ -19,7 +19,7 @@ FLOORS = {
     "source": {"source"},
     "compiler": {"language", "meaning", "compiler", "source"},
     "plugin": {"language", "compiler", "plugin", "source"},
-    "space": {"language", "meaning"},
+    "space": {"language", "meaning", "space"},
     "proposers": {"language", "meaning", "space", "proposers"},
     "search": {"language", "meaning", "space", "proposers", "search", "job"},
     "judging": {"language", "meaning", "compiler", "plugin", "dataset", "judging", "job"},

@@ -1,75 +1,133 @@
-"""Numeric constants and initial values of promising structures, by Optuna's TPE; the only file with Optuna, so `highest` is here too.
+"""Structure of small schemas, numbers of promising formulas and choices of networks, by Optuna's TPE; the only file with Optuna, so `highest` is here too.
 
-A structure is a formula with its numbers left out. At every ask the study of one structure is built afresh from the
-committed outcomes and the sampler seeded from the ask's own randomness, so no Optuna object outlives a call.
+A finite space is one conditional study over the productions of its trees. In any other a structure is a tree with its numbers left
+out, and one of the best structures has its numbers searched. At every ask the study is built afresh from the committed outcomes
+(the best and the latest `_HISTORY / 2`) and the sampler seeded from the ask's own randomness, so no Optuna object outlives a call.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from evosearch.language.formula import parse
-from evosearch.language.graph import Graph, Parameter, canonical, constant, make, parameter, replace, variable, walk
+from evosearch.language.candidate import parse_candidate
 from evosearch.proposers import Outcome, Proposal
-from evosearch.space import SearchSpace, sample
+from evosearch.space import SearchSpace, Tree
+from evosearch.space.trees import is_finite
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 _PROMISING = 5
 _FACTOR = 4.0  # a number is searched from a quarter to four times of where the structure was first met
 _HISTORY = 200
+_FAILED = -3.0  # the standardized score of what did not train: the worst
+
+Told = tuple[Tree, float, str]  # tree, score, canonical id
 
 
 class BayesProposer:
-    """TPE over the numbers of one of the best structures met so far."""
+    """TPE over the productions of a finite space, else over the numbers of one of the best structures met so far."""
 
     name = "bayes"
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self._told: dict[str, list[tuple[list[float], float, str]]] = {}
+        self._finite = is_finite(space)
+        self._told: list[Told] = []
+        self._structures: dict[str, list[Told]] = {}
 
     def tell(self, outcome: Outcome) -> None:
-        """Files an outcome under its structure; one without numbers is filed with the rate 1 on its input."""
-        if outcome.status != "ok" or "mean" not in outcome.objectives:
+        """Files an outcome, under its structure where numbers are searched; there one without numbers gets the rate 1 on its input."""
+        measured = outcome.status == "ok" and "mean" in outcome.objectives
+        if outcome.status == "duplicate" or not (measured or self._finite):
             return
-        core = self.space.core(parse(outcome.candidate))
-        if core is None:
+        candidate = parse_candidate(outcome.candidate)
+        tree = self.space.derive(candidate)
+        if tree is None:
             return
-        graph = _with_numbers(core)
-        if self.space.contains(self.space.finish(graph)):
-            structure, numbers = _split(graph)
-            self._told.setdefault(structure, []).append((numbers, outcome.objectives["mean"], str(graph)))
+        score = outcome.objectives["mean"] if measured else _FAILED
+        if self._finite:
+            self._told.append((tree, score, candidate.canonical_id))
+            return
+        numbered = tree if _numbers(tree, self.space) else _with_rate(tree, self.space)
+        if _numbers(numbered, self.space) and self.space.build(numbered) is not None:
+            self._structures.setdefault(_skeleton(numbered, self.space), []).append((numbered, score, candidate.canonical_id))
 
     def ask(self, rng: random.Random) -> Proposal:
-        if not self._told:
-            return Proposal(str(sample(self.space, rng)), (), self.name)
-        ranked = sorted(self._told, key=lambda s: (-max(score for _, score, _ in self._told[s]), s))
-        structure = rng.choice(ranked[:_PROMISING])
-        told = self._told[structure][-_HISTORY:]
-        first = self._told[structure][0]
-        best = max(told, key=lambda entry: entry[1])
-        numbers = _suggest(first[0], told, rng.getrandbits(31))
-        graph = self.space.finish(_join(parse(first[2]), numbers))
-        return Proposal(str(graph), (self.space.finish(parse(best[2])).canonical_id,), self.name)
+        parents: tuple[str, ...] = ()
+        if self._finite and self._told:
+            tree = _schema(self.space, _kept(self._told), rng.getrandbits(31))
+        elif self._structures:
+            ranked = sorted(self._structures, key=lambda s: (-max(told[1] for told in self._structures[s]), s))
+            told = self._structures[rng.choice(ranked[:_PROMISING])]
+            tree, parents = _tuned(self.space, told[0][0], _kept(told), rng.getrandbits(31)), (max(told, key=lambda t: t[1])[2],)
+        else:
+            return Proposal(str(self.space.sample(rng)), (), self.name)
+        candidate = self.space.build(tree)
+        return Proposal(str(candidate or self.space.sample(rng)), parents, self.name)
 
 
-def _suggest(center: list[float], told: list[tuple[list[float], float, str]], seed: int) -> list[float]:
-    space = {f"n{i}": FloatDistribution(1 / _FACTOR, _FACTOR, log=True) for i in range(len(center))}
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4, multivariate=False))
-    for numbers, score, _ in told:
-        ratios = {f"n{i}": min(max(n / c, 1 / _FACTOR), _FACTOR) for i, (n, c) in enumerate(zip(numbers, center, strict=True))}
-        study.add_trial(create_trial(params=ratios, distributions=dict(space), value=score, state=TrialState.COMPLETE))
-    trial = study.ask(dict(space))
-    suggested = [_two_digits(c * trial.params[f"n{i}"]) for i, c in enumerate(center)]
+def _kept(told: list[Told]) -> list[Told]:
+    """The best and the latest half of the history, in the order they were told."""
+    if len(told) <= _HISTORY:
+        return told
+    latest = told[-_HISTORY // 2 :]
+    best = sorted(range(len(told) - _HISTORY // 2), key=lambda i: (-told[i][1], i))[: _HISTORY // 2]
+    return [told[i] for i in sorted(best)] + latest
+
+
+def _schema(space: SearchSpace, told: list[Told], seed: int) -> Tree:
+    """A tree whose every production is suggested, that of a part by where the part is."""
+    study = _study(seed)
+    for tree, score, _ in told:
+        made = dict(_choices(tree, space, space.root, "0"))
+        spread: dict[str, BaseDistribution] = {
+            place: CategoricalDistribution([way.name for way in space.productions[kind]]) for place, (kind, _) in made.items()
+        }
+        study.add_trial(create_trial(params={place: name for place, (_, name) in made.items()}, distributions=spread, value=score, state=TrialState.COMPLETE))
+    trial = study.ask()
+
+    def suggest(kind: str, place: str) -> Tree:
+        ways = space.productions[kind]
+        name = trial.suggest_categorical(place, [way.name for way in ways])
+        way = next(way for way in ways if way.name == name)
+        return name, tuple(suggest(arg, f"{place}.{i}") for i, arg in enumerate(way.args))
+
+    tree = suggest(space.root, "0")
     study.tell(trial, state=TrialState.FAIL)
-    return suggested
+    return tree
+
+
+def _choices(tree: Tree, space: SearchSpace, kind: str, place: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each part's place, with its type and production."""
+    name, parts = tree
+    yield place, (kind, name)
+    way = next(way for way in space.productions[kind] if way.name == name)
+    for i, (part, arg) in enumerate(zip(parts, way.args, strict=True)):
+        yield from _choices(part, space, arg, f"{place}.{i}")
+
+
+def _tuned(space: SearchSpace, first: Tree, told: list[Told], seed: int) -> Tree:
+    """The structure with numbers suggested near those it was first met with."""
+    center = _numbers(first, space)
+    box: dict[str, BaseDistribution] = {f"n{i}": FloatDistribution(1 / _FACTOR, _FACTOR, log=True) for i in range(len(center))}
+    study = _study(seed)
+    for tree, score, _ in told:
+        ratios = {f"n{i}": min(max(n / c, 1 / _FACTOR), _FACTOR) for i, (n, c) in enumerate(zip(_numbers(tree, space), center, strict=True))}
+        study.add_trial(create_trial(params=ratios, distributions=dict(box), value=score, state=TrialState.COMPLETE))
+    trial = study.ask(dict(box))
+    suggested = iter([_two_digits(c * trial.params[f"n{i}"]) for i, c in enumerate(center)])
+    study.tell(trial, state=TrialState.FAIL)
+    return _replaced(first, space, space.root, lambda number: next(suggested))
+
+
+def _study(seed: int) -> optuna.Study:
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4, multivariate=False))
 
 
 def highest(value: Callable[[Mapping[str, float]], float], box: Mapping[str, tuple[float, float]], trials: int, seed: int) -> dict[str, float]:
@@ -85,47 +143,37 @@ def _two_digits(value: float) -> float:
     return float(f"{value:.2g}") if math.isfinite(value) and value else 1.0
 
 
-def _numeric_leaves(graph: Graph) -> list[Graph]:
-    return [n for n in walk(graph) if n.op in ("constant", "parameter") and _start(n) != 0.0]
+def _numbers(tree: Tree, space: SearchSpace) -> list[float]:
+    """The numbers of a tree other than 0, from left to right."""
+    found: list[float] = []
+
+    def note(number: float) -> float:
+        found.append(number)
+        return number
+
+    _replaced(tree, space, space.root, note)
+    return found
 
 
-def _start(node: Graph) -> float:
-    assert isinstance(node.value, (float, Parameter))
-    return node.value if isinstance(node.value, float) else node.value.init
+def _skeleton(tree: Tree, space: SearchSpace) -> str:
+    """The tree's text with the signs of its numbers alone."""
+    return str(_replaced(tree, space, space.root, lambda number: math.copysign(1.0, number)))
 
 
-def _with_numbers(graph: Graph) -> Graph:
-    """The graph itself, or with its input as `1 * x` where it holds no number to tune."""
-    if _numeric_leaves(graph):
-        return graph
-    return canonical(replace(graph, {variable("x"): make("mul", constant(1.0), variable("x"))}))
+def _replaced(tree: Tree, space: SearchSpace, kind: str, new: Callable[[float], float]) -> Tree:
+    """The tree with every number other than 0 replaced."""
+    name, parts = tree
+    if kind in space.numeric:
+        return (name if float(name) == 0 else repr(new(float(name)))), ()
+    way = next(way for way in space.productions[kind] if way.name == name)
+    return name, tuple(_replaced(part, space, arg, new) for part, arg in zip(parts, way.args, strict=True))
 
 
-def _split(graph: Graph) -> tuple[str, list[float]]:
-    """The structure's text (signs of the numbers, then the graph without them), and the numbers in order of use."""
-    leaves = _numeric_leaves(graph)
-    numbers = [_start(n) for n in leaves]
-    signs = "".join("-" if n < 0 else "+" for n in numbers)
-    return f"{signs} {_skeleton(graph)}", numbers
+def _with_rate(tree: Tree, space: SearchSpace) -> Tree:
+    """`1 * x` in place of the input, where the space has such a product."""
+    names = {way.name for way in space.productions[space.root]}
+    return _rated(tree) if {"mul", "number", "x"} <= names else tree
 
 
-def _skeleton(graph: Graph) -> str:
-    """Prefix text of the graph without its numbers."""
-    text: dict[Graph, str] = {}
-    for node in walk(graph):
-        if node.op in ("constant", "parameter"):
-            text[node] = "#" if node.op == "constant" else f"#{node.value.kind}"  # type: ignore[union-attr]
-        else:
-            inside = ",".join(text[a] for a in node.args)
-            text[node] = f"{node.op}({inside})" if node.args else str(node.value)
-    return text[graph]
-
-
-def _join(graph: Graph, numbers: list[float]) -> Graph:
-    mapping: dict[Graph, Graph] = {}
-    for leaf, number in zip(_numeric_leaves(graph), numbers, strict=True):
-        if isinstance(leaf.value, Parameter):
-            mapping[leaf] = parameter(leaf.value.name, leaf.value.kind, number)
-        else:
-            mapping[leaf] = constant(number)
-    return canonical(replace(graph, mapping))
+def _rated(tree: Tree) -> Tree:
+    return ("mul", (("number", (("1.0", ()),)), tree)) if tree == ("x", ()) else (tree[0], tuple(_rated(part) for part in tree[1]))

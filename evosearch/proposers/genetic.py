@@ -1,30 +1,34 @@
-"""Strongly typed genetic programming with NSGA-II selection; the only file with DEAP.
+"""Strongly typed genetic programming on the trees of a space's grammar, selected by NSGA-II; the only file with DEAP.
 
-DEAP's trees live and die inside one call: what is kept is the text of the selected parents. Two traps of DEAP 1.4
-are met here: its operators draw from a module-global `random`, which is lent our generator for the length of a call;
-and typed crossover iterates over a set of classes, whose hash is a memory address unless the classes say otherwise.
+DEAP's trees hold no state of a search: the population is what was told. Two traps of DEAP 1.4 are met here: its operators draw
+from a module-global `random`, which is lent our generator for the length of a call; and typed crossover iterates over a set of
+classes, whose hash is a memory address unless the classes say otherwise.
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from deap import base, gp, tools
 
-from evosearch.language.formula import parse
-from evosearch.language.graph import Axes, Graph, Parameter, constant, make, parameter, parameters, variable
-from evosearch.language.operators import OPERATORS
+from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.proposers import Outcome, Proposal
-from evosearch.space import CONSTANTS, SearchSpace, apply, sample
+from evosearch.space import SearchSpace, Tree
+from evosearch.space.trees import grow
 
-_POPULATION = 24
-_FOUNDERS = 16  # random candidates before selection has anything to say
-_TRIES = 50
+POPULATION = 48
+FOUNDERS = 16  # random candidates before selection has anything to say
+TRIES = 50
+TOURNAMENT = 5
+GREED = 0.5
+_AGAIN = 0.3  # after each change of a child, the chance of one more
+
+Mutation = Callable[[Any], Any]
 
 
 class _NamedType(type):
@@ -34,18 +38,6 @@ class _NamedType(type):
         return zlib.crc32(cls.__name__.encode())
 
 
-class Tensor(metaclass=_NamedType):
-    """What operators take and give."""
-
-
-class Number(metaclass=_NamedType):
-    """A constant, before `number` makes a Tensor of it."""
-
-
-class Learnable(metaclass=_NamedType):
-    """A learnable parameter's kind and start, before `learn` makes a Tensor of it."""
-
-
 class _Fitness(base.Fitness):  # type: ignore[misc]
     def __init__(self, values: tuple[float, ...]) -> None:
         self.weights = (1.0,) * len(values)
@@ -53,177 +45,263 @@ class _Fitness(base.Fitness):  # type: ignore[misc]
 
 
 @dataclass
-class _Parent:
-    """A told candidate in the shape DEAP's selection wants."""
+class Parent:
+    """A told candidate in the shape that DEAP's selection wants."""
 
     candidate: str
     canonical_id: str
+    tree: Tree
     fitness: Any
+
+    @property
+    def mean(self) -> float:
+        """Its first objective."""
+        return float(self.fitness.wvalues[0])
+
+
+def parent_of(outcome: Outcome, space: SearchSpace, objectives: Sequence[str]) -> Parent | None:
+    """A parent, where the outcome is measured and lies in the space."""
+    if outcome.status != "ok" or any(name not in outcome.objectives for name in objectives):
+        return None
+    candidate = parse_candidate(outcome.candidate)
+    tree = space.derive(candidate)
+    if tree is None:
+        return None
+    return Parent(outcome.candidate, candidate.canonical_id, tree, _Fitness(tuple(outcome.objectives[name] for name in objectives)))
+
+
+def survivors(population: list[Parent], size: int) -> list[Parent]:
+    """Who stays by NSGA-II: fronts first, then the lonely ones of the last (non-dominated sort of O(n log n))."""
+    return population if len(population) <= size else list(tools.selNSGA2(population, size, nd="log"))
+
+
+def front(population: Sequence[Parent]) -> list[Parent]:
+    """Those that no other dominates."""
+    return list(tools.sortLogNondominated(list(population), len(population), first_front_only=True)) if population else []
 
 
 class GeneticProposer:
-    """Parents by NSGA-II over the mean and the `goals` of committed outcomes, children by typed crossover and five mutations."""
+    """Parents by NSGA-II over the mean and the `goals` of committed outcomes, children by typed crossover and mutation."""
 
     name = "genetic"
 
     def __init__(self, space: SearchSpace, goals: tuple[str, ...] = ("worst", "complexity")) -> None:
         self.space, self.objectives = space, ("mean", *goals)
-        self.population: list[_Parent] = []
-        self._primitives = _primitive_set(space)
+        self.population: list[Parent] = []
+        self.variation = Variation(space)
 
     def tell(self, outcome: Outcome) -> None:
         """Takes an outcome into the population if it lies in the space and is measured; NSGA-II says who stays."""
-        if outcome.status != "ok" or any(name not in outcome.objectives for name in self.objectives):
-            return
-        graph = parse(outcome.candidate)
-        if not self.space.contains(graph):
-            return
-        fitness = _Fitness(tuple(outcome.objectives[name] for name in self.objectives))
-        self.population.append(_Parent(outcome.candidate, graph.canonical_id, fitness))
-        if len(self.population) > _POPULATION:
-            self.population = tools.selNSGA2(self.population, _POPULATION, nd="log")
+        parent = parent_of(outcome, self.space, self.objectives)
+        if parent is not None and all(parent.canonical_id != other.canonical_id for other in self.population):
+            self.population = survivors([*self.population, parent], POPULATION)
 
     def ask(self, rng: random.Random) -> Proposal:
-        if len(self.population) < _FOUNDERS:
-            return Proposal(str(sample(self.space, rng)), (), self.name)
+        if len(self.population) < FOUNDERS:
+            return Proposal(str(self.space.sample(rng)), (), self.name)
+        return self.variation.child(lambda: tournament(self.population, rng), rng, self.name)
+
+
+def tournament(population: Sequence[Parent], rng: random.Random) -> Parent:
+    """Of some drawn at random the one with the best mean, or any that none of them dominates (EvoNorms, arXiv 2004.02967, section 3.3)."""
+    drawn = [rng.choice(population) for _ in range(TOURNAMENT)]
+    return max(drawn, key=lambda parent: parent.mean) if rng.random() < GREED else rng.choice(front(drawn))
+
+
+class Variation:
+    """Crossover and mutation of a space's trees, by DEAP: subtree, inputs, insert, delete, hoist, operator, number, parameter, correction."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.types = {kind: _NamedType(kind, (), {}) for kind in space.productions}
+        self.kinds = {cls: kind for kind, cls in self.types.items()}
+        self.primitives = gp.PrimitiveSetTyped("candidate", [], self.types[space.root])
+        self.nodes: dict[tuple[str, str], Any] = {}
+        for kind, ways in space.productions.items():
+            for way in ways:
+                self._add(kind, way.name, way.args)
+        self.corrections = [kind for kind in self.types if self._has(kind, "mul", "add", "gaussian", "x", "layer0")]
+        self.mutations: list[Mutation] = [self._replace, self._redraw, self._operator, self._delete, self._hoist]
+        if all(self.primitives.terminals[cls] for cls in self.types.values()):
+            self.mutations.append(self._insert)
+        if space.numeric & set(self.types):
+            self.mutations += [self._number, self._number]
+        if any(self._has(kind, "mul", "layer0") or self._has(kind, "mul", "channel0") for kind in self.types):
+            self.mutations += [self._add_parameter, self._remove_parameter, self._move_parameter]
+        if self.corrections:
+            self.mutations.append(self._correct)
+
+    def _add(self, kind: str, name: str, args: tuple[str, ...]) -> None:
+        label = f"{kind}\t{name}"  # a name of its own among all types
+        if args:
+            self.primitives.addPrimitive(label.__len__, [self.types[arg] for arg in args], self.types[kind], name=label)
+        else:
+            self.primitives.addTerminal(label, self.types[kind], name=label)
+        self.nodes[kind, name] = self.primitives.mapping[label]
+
+    def _has(self, kind: str, *names: str) -> bool:
+        return all((kind, name) in self.nodes for name in names)
+
+    # -- trees -------------------------------------------------------------------------------------------------------
+
+    def tree(self, tree: Tree) -> Any:
+        """A tree of the space as DEAP's prefix list."""
+        return gp.PrimitiveTree(list(self._flat(tree, self.space.root)))
+
+    def _flat(self, tree: Tree, kind: str) -> Iterator[Any]:
+        name, parts = tree
+        node = self.nodes.get((kind, name))
+        if node is None:  # a number that the space does not list
+            node = gp.Terminal(f"{kind}\t{name}", True, self.types[kind])
+        yield node
+        for part, arg in zip(parts, node.args if parts else (), strict=True):
+            yield from self._flat(part, self.kinds[arg])
+
+    def read(self, tree: Any) -> Tree:
+        """DEAP's prefix list as a tree of the space."""
+        stack: list[Tree] = []
+        for node in reversed(tree):
+            parts = tuple(stack.pop() for _ in range(node.arity))
+            stack.append((_name(node), parts))
+        return stack.pop()
+
+    def child(self, pick: Callable[[], Parent], rng: random.Random, name: str) -> Proposal:
+        """A child of picked parents that lies in the space and is none of them; a random candidate after so many tries."""
         with _lent_randomness(rng):
-            for _ in range(_TRIES):
-                parents, tree = self._child(rng)
-                graph = self.space.finish(_graph(tree, self.space))
-                ids = tuple(p.canonical_id for p in parents)
-                if graph.canonical_id not in ids and self.space.contains(graph):
-                    return Proposal(str(graph), ids, self.name)
-        return Proposal(str(sample(self.space, rng)), (), self.name)
+            for _ in range(TRIES):
+                parents = [pick()]
+                tree = self.tree(parents[0].tree)
+                if rng.random() < 0.4:
+                    parents.append(pick())
+                    tree, _ = gp.cxOnePoint(tree, self.tree(parents[1].tree))
+                else:
+                    tree = rng.choice(self.mutations)(tree)
+                while rng.random() < _AGAIN:
+                    tree = rng.choice(self.mutations)(tree)
+                found = self.space.build(self.read(tree))
+                ids = tuple(parent.canonical_id for parent in parents)
+                if found is not None and found.canonical_id not in ids:
+                    return Proposal(str(found), ids, name)
+        return Proposal(str(self.space.sample(rng)), (), name)
 
-    def _child(self, rng: random.Random) -> tuple[list[_Parent], Any]:
-        parents = [self._tournament(rng)]
-        tree = self._tree(parents[0])
-        crossed = rng.random() < 0.5
-        if crossed:
-            parents.append(self._tournament(rng))
-            tree, _ = gp.cxOnePoint(tree, self._tree(parents[1]))
-        if not crossed or rng.random() < 0.5:
-            (tree,) = rng.choice(_MUTATIONS)(tree, self._primitives)
-        return parents, tree
+    def mutant(self, tree: Tree, rng: random.Random) -> Candidate | None:
+        """One change of a tree; None where it breaks a limit of the space."""
+        with _lent_randomness(rng):
+            return self.space.build(self.read(rng.choice(self.mutations)(self.tree(tree))))
 
-    def _tournament(self, rng: random.Random) -> _Parent:
-        """The better of two by dominance, the first drawn where neither dominates."""
-        first, second = rng.choice(self.population), rng.choice(self.population)
-        return second if second.fitness.dominates(first.fitness) else first
+    # -- mutations ---------------------------------------------------------------------------------------------------
 
-    def _tree(self, parent: _Parent) -> Any:
-        core = self.space.core(parse(parent.candidate))
-        assert core is not None, "the population holds only members of the space"
-        return gp.PrimitiveTree(list(_nodes(core, self._primitives, _places(core))))
+    def _fresh(self, type_: Any, levels: int = 2) -> list[Any]:
+        kind = self.kinds[type_]
+        return list(self._flat(grow(self.space.productions, kind, gp.random, 1 + gp.random.randrange(levels + 1)), kind))
+
+    def _replace(self, tree: Any) -> Any:
+        """A subtree is replaced by a fresh one."""
+        return gp.mutUniform(tree, lambda pset, type_: self._fresh(type_), self.primitives)[0]
+
+    def _redraw(self, tree: Any) -> Any:
+        """One operator stays, its inputs are drawn again."""
+        at = _any(i for i, node in enumerate(tree) if node.arity)
+        if at is not None:
+            tree[tree.searchSubtree(at)] = [tree[at], *(part for type_ in tree[at].args for part in self._fresh(type_, 1))]
+        return tree
+
+    def _operator(self, tree: Any) -> Any:
+        """One operator, axis set, form or choice becomes another with the same inputs."""
+        if len(tree) > 1 and gp.random.random() < 0.8:
+            return gp.mutNodeReplacement(tree, self.primitives)[0]
+        same = [p for p in self.primitives.primitives[tree[0].ret] if p.args == (tree[0].args if tree[0].arity else None)]
+        tree[0] = gp.random.choice(same) if same else tree[0]  # DEAP leaves the root alone
+        return tree
+
+    def _insert(self, tree: Any) -> Any:
+        return gp.mutInsert(tree, self.primitives)[0]
+
+    def _delete(self, tree: Any) -> Any:
+        return gp.mutShrink(tree)[0]
+
+    def _hoist(self, tree: Any) -> Any:
+        """A part takes the place of what it is a part of."""
+        at = _any(i for i, node in enumerate(tree) if node.arity)
+        if at is not None:
+            whole = tree.searchSubtree(at)
+            inner = _any(i for i in range(at + 1, whole.stop) if tree[i].ret is tree[at].ret)
+            if inner is not None:
+                tree[whole] = tree[tree.searchSubtree(inner)]
+        return tree
+
+    def _number(self, tree: Any) -> Any:
+        """A number times 2 to the power of a standard normal one."""
+        at = _any(i for i, node in enumerate(tree) if self.kinds[node.ret] in self.space.numeric and not node.arity)
+        if at is not None:
+            kind = self.kinds[tree[at].ret]
+            value = float(f"{float(_name(tree[at])) * 2 ** gp.random.gauss(0, 1):.3g}")
+            tree[at] = gp.Terminal(f"{kind}\t{min(max(value, -1e3), 1e3)!r}", True, tree[at].ret)
+        return tree
+
+    def _add_parameter(self, tree: Any) -> Any:
+        """A learnable factor before a part (PANGAEA, arXiv 2006.03179)."""
+        at = _any(i for i, node in enumerate(tree) if self._has(self.kinds[node.ret], "mul") and self._places(self.kinds[node.ret]))
+        if at is not None:
+            kind = self.kinds[tree[at].ret]
+            place = gp.random.choice(self._places(kind))
+            part = tree.searchSubtree(at)
+            tree[part] = [self.nodes[kind, "mul"], place, *self._fresh(place.args[0], 0), *tree[part]]
+        return tree
+
+    def _places(self, kind: str) -> list[Any]:
+        return [node for (of, name), node in self.nodes.items() if of == kind and name.rstrip("0123456789") in ("layer", "channel")]
+
+    def _remove_parameter(self, tree: Any) -> Any:
+        """A learnable factor is left out."""
+        for first, second in ((1, 2), (2, 1)):
+            at = _any(i for i, node in enumerate(tree) if _name(node) == "mul" and self._is_parameter(self._inputs(tree, i)[first - 1], tree))
+            if at is not None:
+                tree[tree.searchSubtree(at)] = tree[self._inputs(tree, at)[second - 1]]
+                return tree
+        return tree
+
+    def _move_parameter(self, tree: Any) -> Any:
+        return self._add_parameter(self._remove_parameter(tree))
+
+    def _inputs(self, tree: Any, at: int) -> list[slice]:
+        """Where the inputs of a node lie."""
+        found, begin = [], at + 1
+        for _ in range(tree[at].arity):
+            found.append(tree.searchSubtree(begin))
+            begin = found[-1].stop
+        return found
+
+    def _is_parameter(self, where: slice, tree: Any) -> bool:
+        return tree[where.start] in self._places(self.kinds[tree[where.start].ret])
+
+    def _correct(self, tree: Any) -> Any:
+        """`f + eps * x * exp(-x^2)` with a learnable small eps: the first-order correction of EAFO (arXiv 2405.12954)."""
+        at = _any(i for i, node in enumerate(tree) if self.kinds[node.ret] in self.corrections and (i == 0 or tree[0].ret is not node.ret))
+        if at is None:
+            return tree
+        kind = self.kinds[tree[at].ret]
+        add, mul, gaussian, x, eps = (self.nodes[kind, name] for name in ("add", "mul", "gaussian", "x", "layer0"))
+        start = gp.Terminal(f"{self.kinds[eps.args[0]]}\t0.01", True, eps.args[0])
+        part = tree.searchSubtree(at)
+        tree[part] = [add, *tree[part], mul, eps, start, mul, x, gaussian, x]
+        return tree
+
+
+def _name(node: Any) -> str:
+    return str(node.name).partition("\t")[2]
+
+
+def _any(places: Iterator[int]) -> int | None:
+    found = list(places)
+    return gp.random.choice(found) if found else None
 
 
 @contextmanager
 def _lent_randomness(rng: random.Random) -> Iterator[None]:
-    """DEAP's gp module draws from its global `random`; for the length of one ask that is ours."""
+    """DEAP's gp module draws from its global `random`; for the length of one call that is ours."""
     before, gp.random = gp.random, rng
     try:
         yield
     finally:
         gp.random = before
-
-
-def _primitive_set(space: SearchSpace) -> Any:
-    primitives = gp.PrimitiveSetTyped("formula", [Tensor] * len(space.inputs), Tensor, prefix="x")
-    primitives.renameArguments(**{f"x{i}": name for i, name in enumerate(space.inputs)})
-    for name in space.operators:
-        primitives.addPrimitive(make, [Tensor] * OPERATORS[name].arity, Tensor, name=name)
-    for name in space.moments:
-        primitives.addPrimitive(apply, [Tensor], Tensor, name=name)
-    zero = (0.0,) if space.graph_nodes else ()
-    if space.constants:
-        primitives.addPrimitive(constant, [Number], Tensor, name="number")
-        primitives.addPrimitive(abs, [Number], Number, name="minus")  # DEAP's growth needs an operator of every type
-        for value in (*zero, *CONSTANTS):
-            primitives.addTerminal(value, Number, name=repr(value))  # DEAP keeps the name, not the value
-    kinds = [f"layer{i}" for i in range(space.layer_parameters)] + [f"channel{i}" for i in range(space.channel_parameters)]
-    if kinds:
-        primitives.addPrimitive(parameter, [Learnable], Tensor, name="learn")
-        primitives.addPrimitive(abs, [Learnable], Learnable, name="minus_start")
-        for kind in kinds:
-            for start in (*zero, 0.1, 0.5, 1.0):
-                primitives.addTerminal((kind, start), Learnable, name=f"{kind}={start!r}")
-    return primitives
-
-
-def _places(graph: Graph) -> dict[str, str]:
-    """Each parameter's place: `layer0` for the first of its kind."""
-    places: dict[str, str] = {}
-    for p in parameters(graph):
-        places[p.name] = f"{p.kind}{sum(place.startswith(p.kind) for place in places.values())}"
-    return places
-
-
-def _nodes(graph: Graph, primitives: Any, places: Mapping[str, str]) -> Iterator[Any]:
-    """A graph as DEAP's prefix list of primitives and terminals."""
-    if isinstance(graph.value, float):
-        yield primitives.mapping["number"]
-        yield gp.Terminal(repr(graph.value), True, Number)
-    elif isinstance(graph.value, Parameter):
-        yield primitives.mapping["learn"]
-        yield gp.Terminal(f"{places[graph.value.name]}={graph.value.init!r}", True, Learnable)
-    elif isinstance(graph.value, str):
-        yield primitives.mapping[graph.value]
-    else:
-        yield primitives.mapping[f"{graph.op}_{graph.value.axes}" if isinstance(graph.value, Axes) else graph.op]
-        for arg in graph.args:
-            yield from _nodes(arg, primitives, places)
-
-
-def _graph(tree: Any, space: SearchSpace) -> Graph:
-    """The graph of a DEAP tree; learnable leaves of one place and one start are one parameter."""
-    stack: list[Graph] = []
-    values: list[str] = []
-    for position in range(len(tree) - 1, -1, -1):
-        node = tree[position]
-        if node.name == "minus":
-            values.append(repr(0.0 - float(values.pop())))
-        elif node.name == "minus_start":
-            place, _, start = values.pop().partition("=")
-            values.append(f"{place}={0.0 - float(start)!r}")
-        elif node.ret is Number or node.ret is Learnable:
-            values.append(node.value)
-        elif node.name == "number":
-            stack.append(constant(float(values.pop())))
-        elif node.name == "learn":
-            text = values.pop()
-            place, _, start = text.partition("=")
-            stack.append(parameter(text, place.rstrip("0123456789"), float(start)))
-        elif isinstance(node, gp.Primitive):
-            stack.append(apply(space, node.name, *(stack.pop() for _ in range(node.arity))))
-        else:
-            stack.append(variable(node.value))
-    return stack.pop()
-
-
-def _fresh(primitives: Any, type_: Any, largest: int = 2) -> list[Any]:
-    grown: list[Any] = gp.genHalfAndHalf(primitives, min_=0, max_=largest, type_=type_)
-    return grown
-
-
-def _replace(tree: Any, primitives: Any) -> tuple[Any]:
-    """A subtree is replaced by a fresh one."""
-    return gp.mutUniform(tree, lambda pset, type_: _fresh(pset, type_), primitives)  # type: ignore[no-any-return]
-
-
-def _redraw_inputs(tree: Any, primitives: Any) -> tuple[Any]:
-    """One operator stays, its inputs are drawn again."""
-    operators = [i for i, node in enumerate(tree) if isinstance(node, gp.Primitive) and node.args[0] is Tensor]
-    if operators:
-        at = gp.random.choice(operators)
-        inputs = [part for type_ in tree[at].args for part in _fresh(primitives, type_, 1)]
-        tree[tree.searchSubtree(at)] = [tree[at], *inputs]
-    return (tree,)
-
-
-_MUTATIONS: tuple[Callable[[Any, Any], tuple[Any]], ...] = (
-    _replace,
-    _redraw_inputs,
-    gp.mutInsert,
-    lambda tree, primitives: gp.mutShrink(tree),
-    gp.mutNodeReplacement,
-)

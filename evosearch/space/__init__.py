@@ -41,6 +41,10 @@ class SearchSpace(Protocol):
         """The most learnable parameters of a formula."""
 
     @property
+    def per_channel(self) -> bool:
+        """Whether a formula may hold one value a channel: a layer then has to be told how many channels there are."""
+
+    @property
     def root(self) -> str:
         """The type of a whole candidate."""
 

@@ -19,6 +19,7 @@ NUMBER = "number"  # the hole for a number of its own, without a rule
 NUMBERS = (-2.0, -1.0, -0.5, -0.1, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
 _HOLE = re.compile(r"\{([a-z_]\w*)\}")
 _LEVELS = 6
+LARGEST = 64  # nodes, where a grammar states no limit
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class GrammarSpace:
     """
 
     rules: Mapping[str, Sequence[str]]
-    max_nodes: int = 64
+    max_nodes: int = LARGEST
     slot: str = "act"
 
     numeric = frozenset((NUMBER,))
@@ -78,6 +79,10 @@ class GrammarSpace:
     def max_parameters(self) -> int:
         """As many as a formula of this size can hold."""
         return self.max_nodes if any(parameters(form.graph) for forms in self.forms.values() for form in forms) else 0
+
+    @cached_property
+    def per_channel(self) -> bool:
+        return any(p.kind == "channel" for forms in self.forms.values() for form in forms for p in parameters(form.graph))
 
     def build(self, tree: Tree) -> Candidate | None:
         """The candidate of a tree; None for one that is too large, or that its input does not reach."""

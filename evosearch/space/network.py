@@ -52,6 +52,10 @@ class NetworkSpace:
         """The most learnable parameters of a formula of a slot."""
         return max((space.max_parameters for space in self._spaces), default=0)
 
+    @property
+    def per_channel(self) -> bool:
+        return any(space.per_channel for space in self._spaces)
+
     @cached_property
     def numeric(self) -> frozenset[str]:
         """Those of the slots' spaces."""
@@ -61,7 +65,7 @@ class NetworkSpace:
     def productions(self) -> Mapping[str, tuple[Production, ...]]:
         """The network, what the slots' spaces make, and each choice's values."""
         slots = tuple(self._prefix(space) + space.root for space in self.slots.values())
-        found = {_ROOT: (Production(_ROOT, (*slots, *self.choices)),)}
+        found: dict[str, tuple[Production, ...]] = {_ROOT: (Production(_ROOT, (*slots, *self.choices)),)}
         for space in self._spaces:
             prefix = self._prefix(space)
             for kind, ways in space.productions.items():

@@ -82,6 +82,10 @@ class OperatorSpace:
         return self.layer_parameters + self.channel_parameters + 2 * self.affine
 
     @property
+    def per_channel(self) -> bool:
+        return self.channel_parameters > 0 or self.affine
+
+    @property
     def moments(self) -> dict[str, tuple[str, str]]:
         """The statistics and their axes by a name of their own, e.g. `std_group`."""
         return {f"{name}_{axes}": (name, axes) for name in self.statistics for axes in self.axes}

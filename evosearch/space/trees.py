@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache
 from itertools import product
 
 from evosearch.space import Production, SearchSpace, Tree
@@ -53,7 +53,7 @@ def count(space: SearchSpace) -> float:
     """The number of trees, listed numbers only; infinite where a type may contain itself."""
     grammar, above = space.productions, set[str]()
 
-    @lru_cache(maxsize=None)
+    @cache
     def of(kind: str) -> float:
         if kind in above:
             return math.inf
@@ -68,7 +68,7 @@ def count(space: SearchSpace) -> float:
 def smallest_first(grammar: Grammar, kind: str, largest: int) -> Iterator[Tree]:
     """Every tree of a type with at most `largest` productions, those of fewer first."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def of(kind: str, size: int) -> tuple[Tree, ...]:
         return tuple(trees(kind, size))
 

@@ -130,10 +130,8 @@ def test_with_statistics_lean_equals_plain_equals_numpy(graph):
 def test_graphs_of_every_space_go_through_text(space):
     import random
 
-    from evosearch.space import sample
-
     for seed in range(200):
-        graph = sample(space_of(load(space, [])), random.Random(seed))
+        graph = space_of(load(space, [])).sample(random.Random(seed)).graph
         assert parse(str(graph)) is graph
 
 

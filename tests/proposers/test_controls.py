@@ -15,9 +15,9 @@ from evosearch.proposers.random import RandomProposer
 from evosearch.proposers.registry import make_portfolio
 from evosearch.search.pick import Pick, best_controls, is_found, pick
 from evosearch.search.scale import Scale
-from evosearch.space import SearchSpace
+from evosearch.space.operators import OperatorSpace
 
-SPACE = SearchSpace(("add", "mul", "max", "tanh", "sin", "exp", "sigmoid"), 8, 1, True, 1, 0)
+SPACE = OperatorSpace(("add", "mul", "max", "tanh", "sin", "exp", "sigmoid"), 8, 1, True, 1, 0)
 
 
 class Listener:

@@ -11,13 +11,14 @@ import sys
 import numpy as np
 import pytest
 
+from evosearch.language.candidate import parse_candidate
 from evosearch.language.formula import parse
 from evosearch.meaning.numeric import evaluate
 from evosearch.proposers import Outcome
 from evosearch.proposers.registry import PROPOSERS, make_portfolio, make_proposer
-from evosearch.space import SearchSpace, sample
+from evosearch.space.operators import OperatorSpace
 
-SPACE = SearchSpace(("add", "sub", "mul", "div", "max", "min", "neg", "tanh", "sin", "exp", "sigmoid", "gaussian"), 8, 1, True, 1, 0)
+SPACE = OperatorSpace(("add", "sub", "mul", "div", "max", "min", "neg", "tanh", "sin", "exp", "sigmoid", "gaussian"), 8, 1, True, 1, 0)
 
 
 def proposals(name, count=60):
@@ -35,7 +36,7 @@ def proposals(name, count=60):
 def test_every_proposal_lies_in_its_space(name):
     for text in proposals(name):
         graph = parse(text)
-        assert SPACE.contains(graph)
+        assert SPACE.contains(parse_candidate(text))
         assert str(graph) == text
 
 
@@ -60,11 +61,11 @@ def test_who_stays_is_said_by_the_goals():
     def survivors(goals):
         proposer = make_proposer("genetic", SPACE, goals)
         for k in range(60):
-            text = str(sample(SPACE, random.Random(k)))
+            text = str(SPACE.sample(random.Random(k)))
             proposer.tell(Outcome(k, text, "random", "ok", {"mean": 0.0, "worst": -float(k), "complexity": 0.0, "noise": float(k)}))
         return {p.candidate for p in proposer.population}
 
-    early, late = ([str(sample(SPACE, random.Random(k))) for k in ks] for ks in (range(5), range(55, 60)))
+    early, late = ([str(SPACE.sample(random.Random(k))) for k in ks] for ks in (range(5), range(55, 60)))
     assert set(early) <= survivors(None)
     assert set(late) <= survivors(["noise"])
     assert not set(early) & survivors(["noise"])
@@ -116,10 +117,10 @@ def test_deap_and_optuna_do_the_work(monkeypatch):
 
 def test_a_space_of_unknown_operators_is_refused():
     with pytest.raises(ValueError, match="operators of the table"):
-        SearchSpace(("add", "sinn"), 8)
+        OperatorSpace(("add", "sinn"), 8)
     with pytest.raises(ValueError, match="did you mean `genetic`"):
         make_portfolio({"genetics": 1.0}, SPACE)
 
 
 def test_samples_differ():
-    assert len({str(sample(SPACE, random.Random(k))) for k in range(100)}) > 80
+    assert len({str(SPACE.sample(random.Random(k))) for k in range(100)}) > 80

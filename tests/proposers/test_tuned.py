@@ -10,11 +10,11 @@ from evosearch.language.formula import parse
 from evosearch.language.graph import parameters
 from evosearch.meaning.screen import Screen
 from evosearch.proposers.tuned import LARGEST, TunedProposer
-from evosearch.space import SearchSpace
+from evosearch.space.operators import OperatorSpace
 
 
 def test_it_draws_usual_functions_with_two_starting_values():
-    proposer, rng = TunedProposer(SearchSpace(("add", "tanh"), 8)), random.Random(0)
+    proposer, rng = TunedProposer(OperatorSpace(("add", "tanh"), 8)), random.Random(0)
     texts = [proposer.ask(rng).candidate for _ in range(50)]
     assert len(set(texts)) == 50
     for text in texts:
@@ -26,6 +26,6 @@ def test_it_draws_usual_functions_with_two_starting_values():
 
 
 def test_it_has_nothing_to_say_about_normalizations():
-    space = SearchSpace(("add", "tanh"), 8, statistics=("std",), axes=("batch",), slot="norm_act")
+    space = OperatorSpace(("add", "tanh"), 8, statistics=("std",), axes=("batch",), slot="norm_act")
     with pytest.raises(ValueError, match="scales activations"):
         TunedProposer(space)

@@ -16,9 +16,9 @@ from evosearch.search.pareto import nondominated
 from evosearch.search.scale import GOALS, Goal
 from evosearch.search.store import Log, LogError, read_journal, read_run
 from evosearch.search.study import FINAL_INDEX, Settings, Study
-from evosearch.space import SearchSpace
+from evosearch.space.operators import OperatorSpace
 
-SPACE = SearchSpace(("add", "mul", "max", "min", "neg", "tanh", "sin", "cos", "sigmoid", "gaussian"), 8, 1, True, 1, 0)
+SPACE = OperatorSpace(("add", "mul", "max", "min", "neg", "tanh", "sin", "cos", "sigmoid", "gaussian"), 8, 1, True, 1, 0)
 BASELINES = (("identity", "x"), ("relu", "relu(x)"), ("tanh", "tanh(x)"), ("sine", "sin(x)"))
 
 
