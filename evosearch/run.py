@@ -28,12 +28,11 @@ from evosearch.dataset.read import check_unchanged
 from evosearch.dataset.source import DataFile
 from evosearch.execution import Executor, make_executor
 from evosearch.job import FULL_TEST
-from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.filters import Limits
 from evosearch.judging.fingerprint import data_hash, model_hashes
-from evosearch.judging.networks import network_of
 from evosearch.judging.objectives import check_models_given, direction
 from evosearch.judging.preflight import check_models, check_networks
 from evosearch.judging.tasks.files import install
@@ -45,7 +44,6 @@ from evosearch.search.store import TEMPORARY, Log, LogError, check_files, read_b
 from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
 from evosearch.space import SearchSpace
-from evosearch.space.network import NetworkSpace
 
 STATES = "states"  # the folder of long trainings under way
 MAY_CHANGE = r"(budget|execution)\..*|data\..*\.path"  # on resume; the device is part of the fingerprint and may not
@@ -58,19 +56,6 @@ OnProgress = Callable[[Study, Executor], None]
 def space_of(config: Config) -> SearchSpace:
     """The search space of a configuration. Raises ValueError."""
     return config.space.space()
-
-
-def searches_networks(config: Config) -> bool:
-    """Whether candidates are networks of several slots or choices, and not one layer for every place."""
-    return isinstance(space_of(config), NetworkSpace)
-
-
-def baselines_of(config: Config) -> dict[str, str]:
-    """The text of each baseline by its name; of a search for networks, the network that has it in every slot and chooses what is usual."""
-    space, pairs = space_of(config), config.judging.pairs
-    if isinstance(space, NetworkSpace):
-        return {name: network_of(baseline(name), tuple(space.slots), space.choices, pairs) for name in config.baselines}
-    return {name: baseline(name) for name in config.baselines}
 
 
 def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | None = None) -> Plan:
@@ -114,11 +99,11 @@ def open_study(config: Config, log: Log) -> Study:
     judging = config.judging
     settings = Settings(
         seed=config.seed, window=config.window, evaluations=config.budget.evaluations,
-        baselines=tuple(baselines_of(config).items()),
+        baselines=tuple(config.baseline_texts().items()),
         directions={pair: direction(pair) for pair in config.judging.pairs},
         stages={stage: (share, tuple(pairs)) for stage, (share, pairs) in judging.shares.items()}, final_pairs=tuple(judging.final.pairs),
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
-        check_controls=isinstance(space, NetworkSpace),
+        check_controls=config.network is not None,
     )  # fmt: skip
     required = Requirements(**config.space.require.model_dump())
     screen = Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.controls)), config.judging.filters.cost, required)
@@ -141,8 +126,8 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     space.sample(random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
     check_models(config.judging.pairs, space.slot, per_channel=space.per_channel)
-    if isinstance(space, NetworkSpace):
-        check_networks(config.judging.pairs, tuple(space.slots), space.choices)
+    if config.network is not None:
+        check_networks(config.judging.pairs, tuple(config.network.slots), config.network.choices)
     if not os.path.exists(directory / "run.yaml"):
         return _begin(directory, config, plugins)
     before, recorded = stored(directory, plugins)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from evosearch.judging.baselines import QUALITY_BAR, baseline
-from evosearch.judging.networks import check_choices
+from evosearch.judging.networks import check_choices, network_of
 from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, nearest, parse_pair, register_file
 from evosearch.language.candidate import slot_names
 from evosearch.language.formula import parse
@@ -333,11 +333,27 @@ class Config(Section):
             raise ValueError("proposers: at least one needs a share above 0")
         return self
 
+    @property
+    def network(self) -> NetworkSpace | None:
+        """The space of a search for networks; None where one layer for every place is searched."""
+        space = self.space.space()
+        return space if isinstance(space, NetworkSpace) else None
+
+    def baseline_texts(self) -> dict[str, str]:
+        """The candidate of each baseline by its name; in a search for networks the one that has it in every slot and chooses what is usual."""
+        found = {name: baseline(name) for name in self.baselines}
+        if self.network is None:
+            return found
+        slots, choices = tuple(self.network.slots), self.network.choices
+        return {name: network_of(formula, slots, choices, self.judging.pairs) for name, formula in found.items()}
+
     def _check_networks(self) -> None:
         """Raises ValueError for a search of networks that asks for what is of single layers, or for choices that a pair does not have."""
-        space = self.space.space()
-        if not isinstance(space, NetworkSpace):
+        space = self.network
+        if space is None:
             return
+        if space.slot != "act":
+            raise ValueError(f"the slots of a network are activations; `slot: {space.slot}` is of one layer for every place: leave it out")
         names = slot_names(len(space.slots))
         if not space.slots or (set(space.slots) != {"act"} and list(space.slots) != list(names)):
             raise ValueError(f"the slots of a network are `act`, for every place, or act0, act1 and so on; received {', '.join(space.slots) or 'none'}")

@@ -16,7 +16,6 @@ from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
-from evosearch.run import baselines_of, searches_networks
 from evosearch.search.pick import CONTROLS, Pick, best_controls, contestants, count_tried, front, fully_trained, is_found, pick
 from evosearch.search.scale import Goal, Scale, standardize
 from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
@@ -48,7 +47,7 @@ class Reading:
     @property
     def contestants(self) -> list[str]:
         """The candidates of the final check; none where there is no pick."""
-        return contestants(self.searched, self.pick, usual_baseline(self.config), controls=searches_networks(self.config))
+        return contestants(self.searched, self.pick, usual_baseline(self.config), controls=self.config.network is not None)
 
     @property
     def finished(self) -> bool:
@@ -139,7 +138,7 @@ def directions_of(config: Config) -> dict[str, int]:
 
 def baseline_names(config: Config) -> dict[str, str]:
     """Canonical text of each baseline to its name."""
-    return {str(parse_candidate(text)): name for name, text in baselines_of(config).items()}
+    return {str(parse_candidate(text)): name for name, text in config.baseline_texts().items()}
 
 
 def usual_baseline(config: Config) -> str:
