@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from evosearch.cli.app import Plugins, load_plugins, print_lines, width
+from evosearch.cli.app import Models, Plugins, load_plugins, print_lines, width
 
 if TYPE_CHECKING:
     from evosearch.language.candidate import Candidate
@@ -27,6 +27,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another formula in the folder.")] = False,
     pair: Annotated[Optional[str], typer.Option(help="Of a network: the pair of the run on which it is trained; the first by default.")] = None,
     plugin: Plugins = None,
+    model: Models = None,
 ) -> None:
     """Write a layer, or a trained network, as files that need torch only."""
     chosen = [option for option in (best, id_, formula) if option]
@@ -46,11 +47,11 @@ def export(
         if not candidate.is_layer:
             if features is not None or name is not None:
                 raise ValueError("--features and --name are of layers; a network leaves as the class Network of model.py: drop them")
-            _export_network(directory, candidate, to, pair, verdict, overwrite, plugins)  # type: ignore[arg-type]
+            _export_network(directory, candidate, to, pair, verdict, overwrite, plugins, model or ())  # type: ignore[arg-type]
             return
         graph = candidate.graph
-    if pair is not None:
-        raise ValueError(f"--pair is where a network is trained before it leaves; this is a layer: drop --pair {pair[:60]}")
+    if pair is not None or model:
+        raise ValueError("--pair and --model are of a network, which is trained before it leaves; this is a layer: drop them")
     from evosearch.delivery.export import export as write  # torch: after what can be refused without it
 
     files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, verdict=verdict, overwrite=overwrite)
@@ -64,14 +65,14 @@ def export(
 
 
 def _export_network(
-    directory: Path, candidate: Candidate, to: Path, pair: str | None, verdict: str, overwrite: bool, plugins: Sequence[PlugIn]
+    directory: Path, candidate: Candidate, to: Path, pair: str | None, verdict: str, overwrite: bool, plugins: Sequence[PlugIn], models: Sequence[str]
 ) -> None:
     """Trains the network once as the run did, writes it, and says what it scored then."""
     from evosearch.delivery.network import export_network, training_of
     from evosearch.judging.objectives import unit
     from evosearch.run import trusted
 
-    config = trusted(directory, plugins)
+    config = trusted(directory, plugins, models)
     training = training_of(directory, config, str(candidate), pair)
     found = export_network(candidate, to, training, verdict=verdict, overwrite=overwrite)
     for path in found.files:

@@ -85,7 +85,7 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     scores = [pair_scores(r["scores"], "full") for r in rows]
     on_front = {r["index"] for r in front(reading.searched, goals)}
     chosen = reading.pick.index if reading.pick else None
-    found = [_slots(summary, r["candidate"]) for r in rows]
+    found = [_slots(summary, r["candidate"]) if is_found(r) else {} for r in rows]
     times = [summary.relative_time.get(r["candidate"]) if summary else None for r in rows]
     columns = [
         Column("", [("*" if r["index"] in on_front else " ") + ">>>>" * (r["index"] == chosen) for r in rows], right=False),
