@@ -27,7 +27,7 @@ from statistics import fmean
 import torch
 from torch import nn
 
-from evosearch.compiler.module import cache_directory
+from evosearch.compiler.module import cache_directory, compile_graph
 from evosearch.dataset.source import DataFile
 from evosearch.job import Job, Result
 from evosearch.judging import filters
@@ -195,7 +195,7 @@ class _Run:
     def read(self) -> None:
         candidate = parse_candidate(self.job.candidate)
         graphs = candidate.sites
-        self.layers = layers_of(candidate)
+        self.layers = layers_of(candidate, compile_graph)
         self.makers = list(self.layers.makers) if isinstance(self.layers, Layers) else [self.layers]
         self.objectives["complexity"] = float(sum(map(complexity, graphs)))
         if candidate.choices:  # what is chosen makes a network small or large

@@ -96,9 +96,9 @@ def train(
     return Trained(_score(model, job, data.validation, device), test, _eighths(losses), measured, model)
 
 
-def layers_of(candidate: Candidate) -> MakeLayer | Layers:
+def layers_of(candidate: Candidate, compiled: Callable[..., nn.Module] = compile_graph) -> MakeLayer | Layers:
     """What makes the candidate's layers: of a network, in each of its slots."""
-    makers = {graph: partial(compile_graph, graph) for graph in candidate.sites}
+    makers = {graph: partial(compiled, graph) for graph in candidate.sites}
     return makers[candidate.graph] if candidate.is_layer else Layers([makers[graph] for graph in candidate.sites], candidate.choices)
 
 

@@ -154,3 +154,17 @@ def test_a_folder_with_another_network_is_kept(tmp_path):
     (tmp_path / "found/notes.txt").write_text("mine")
     with pytest.raises(ExportError, match="other things"):
         export_network(other, tmp_path / "found", training(steps=2), overwrite=True)
+
+
+def test_a_model_of_ones_own_with_dropout_leaves_too(tmp_path, monkeypatch):
+    (tmp_path / "dropping_7.py").write_text(
+        "from torch import nn\n"
+        "def net(make_layer, inputs, outputs, wide=16):\n"
+        "    return nn.Sequential(nn.Linear(64, wide), make_layer(wide), nn.Dropout(0.3), nn.Linear(wide, wide), make_layer(wide), nn.Linear(wide, outputs))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "act0 := tanh(x); act1 := relu(x); wide := 24"
+    found = export_network(parse_candidate(text), tmp_path / "found", training("digits/dropping_7:net"))
+    source = found.files[0].read_text()
+    assert "nn.Dropout(p=0.3)" in source
+    assert "nn.Linear(in_features=64, out_features=24)" in source
