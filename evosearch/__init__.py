@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evosearch import benchmarks
     from evosearch.compiler.module import compile, differentiable_twice
     from evosearch.judging.tasks.plugin import data, task
     from evosearch.language.formula import parse
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compile", "data", "differentiable_twice", "parse", "task"]
+__all__ = ["__version__", "benchmarks", "compile", "data", "differentiable_twice", "parse", "task"]
 
 
 def __dir__() -> list[str]:
@@ -25,8 +26,10 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     """`evosearch.compile` and the others, imported when first used, so that `evosearch --help` stays instant."""
-    if name not in _LAZY:
-        raise AttributeError(f"module `evosearch` has no attribute `{name}`")
     import importlib
 
+    if name == "benchmarks":
+        return importlib.import_module("evosearch.benchmarks")
+    if name not in _LAZY:
+        raise AttributeError(f"module `evosearch` has no attribute `{name}`")
     return getattr(importlib.import_module(_LAZY[name]), name)

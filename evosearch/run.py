@@ -107,7 +107,7 @@ def open_study(config: Config, log: Log) -> Study:
     )  # fmt: skip
     required = Requirements(**config.space.require.model_dump())
     screen = Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.controls)), config.judging.filters.cost, required)
-    return Study(log, make_portfolio(config.proposers, space, config.controls, config.judging.goals), screen, settings)
+    return Study(log, make_portfolio(config.proposers, space, config.controls, config.judging.goals, config.sharing == "earned"), screen, settings)
 
 
 def prepare(directory: Path, config: Config, accept_new_environment: bool = False, plugins: Sequence[PlugIn] = ()) -> Config:

@@ -302,6 +302,7 @@ class Config(Section):
     judging: JudgingSection
     baselines: Distinct[Annotated[str, AfterValidator(_baseline)]]
     proposers: dict[Annotated[str, AfterValidator(_proposer)], Annotated[float, Field(ge=0, le=1000)]]
+    sharing: Literal["earned", "fixed"] = "earned"  # of the asks among the proposers: by their shares times what they earned, or by their shares alone
     controls: dict[Annotated[str, AfterValidator(_control)], Annotated[float, Field(ge=0, le=1000)]] = {}  # 1: as many functions as all proposers together
     budget: BudgetSection
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -1,12 +1,14 @@
-"""Builds the open table of AQuaSurF's 27 x 7 space: every function of it, trained on three tasks, with every stage's outcome.
+"""Builds an open table of activation functions: every function of a space, trained on three tasks, with every stage's outcome.
 
-    python scripts/build_table.py --out tables/27x7 [--workers 2] [--functions 3000]      # about 4 core-hours; again to resume
+    python scripts/build_table.py --space 27x7 --out tables/27x7 [--workers 2] [--functions 3000]   # about 4 core-hours; again to resume
+    python scripts/build_table.py --space three-operators --out tables/three-operators              # see table_spaces.py
 
 One function a row, in a fixed random order, so that any beginning of the table is a random sample of the space:
 on three pairs `quick` is validation after 40 steps, `quality` after 100 steps at two rates, `full` and `test` are scores after 200 steps at the
 tuned rate with two seeds, `curve` the mean training loss of each eighth, `proxy` the training-free scores. Those whose mean
 rank by `full` is among the best 300 get `sweep` (three rates) and `top` (eight seeds at the best). The usual
-baselines, of the default search, have a file of their own: most are not of the space. OUT/*.jsonl are appended and
+baselines, of the default search, have a file of their own: most are not of the space. What a search's filters would reject is
+marked with their reason and trained like all others, so that the table says what the filters cost. OUT/*.jsonl are appended and
 fsynced; OUT/table.parquet is written when all is done.
 """
 
@@ -16,8 +18,6 @@ import argparse
 import json
 import math
 import os
-import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_language import BINARY, UNARY, classes
+from pack_table import pack
+from table_spaces import BASELINES, SPACES, form_of, functions
 
 from evosearch.compiler.module import compile_graph
 from evosearch.execution import make_executor
@@ -41,18 +42,9 @@ from evosearch.language.candidate import parse_candidate
 from evosearch.language.formula import parse
 
 PAIRS = ("textures/plain-cnn", "photo/inr.32", "digits/deep-mlp")
-BASELINES = ("identity", "relu", "gelu", "silu", "mish", "selu", "tanh", "sine", "snake", "squared_relu", "tuned_relu", "tuned_gelu", "tuned_tanh")
 QUALITY_RATES, SWEEP = (0.5, 1.5), (1 / 3, 1.0, 3.0)
 TOP = 300
-
-
-def functions() -> list[str]:
-    """One text for each function of the space, the shortest of its class, in the fixed random order."""
-    texts = [form.format(a, b) for form in BINARY for a in UNARY for b in UNARY]
-    graphs = [parse("0" if t == "(0) ** (1)" else "1" if t.replace("0", "1") == "(1) ** (1)" else t) for t in texts]
-    found = sorted(str(min(members, key=lambda g: (g.size, str(g)))) for members in classes(graphs))
-    random.Random(0).shuffle(found)
-    return found
+TIME_LIMIT = 7200.0  # of one function; a minute on a quiet machine, and this one may have other things to do
 
 
 def worker(plan_text: str) -> Callable[[str], str]:
@@ -76,15 +68,15 @@ class _Row:
         self.make: MakeLayer = partial(compile_graph, parse_candidate(job.candidate).graph)
 
     def result(self) -> Result:
-        reason = None
+        reason = said = None
         try:
             with self._timed("numeric"):
                 reason = filters.finite(self.make) or filters.finite(self.make, torch.bfloat16)
-            if reason is None:
-                (self.best if self.job.stage == "top" else self.every)()
+            (self.best if self.job.stage == "top" else self.every)()
         except Exception as error:
-            reason = f"error:{type(error).__name__}: {error}"[:200]
-        return Result(self.job.index, self.job.candidate, "rejected" if reason else "ok", reason, "full", self.scores, seconds=self.seconds)
+            said = f"{type(error).__name__}: {error}"[:200]
+        status = "rejected" if reason else "error" if said else "ok"
+        return Result(self.job.index, self.job.candidate, status, reason, "full", self.scores, seconds=self.seconds, error=said)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -137,7 +129,7 @@ def build(jobs: list[Job], file: Path, workers: int) -> dict[int, Result]:
     start, begun = time.monotonic(), len(found)
     with (
         open(file, "a") as log,
-        make_executor("local", "build_table:worker", "", workers=workers, time_limit=300.0, memory_limit_gb=4.0) as executor,
+        make_executor("local", "build_table:worker", "", workers=workers, time_limit=TIME_LIMIT, memory_limit_gb=4.0) as executor,
     ):
         while waiting or executor.in_flight:
             for _ in range(min(executor.free_slots(), len(waiting))):
@@ -171,46 +163,22 @@ def leaders(results: dict[int, Result]) -> list[str]:
     return [whole[i].candidate for i in np.argsort(-ranks, kind="stable")[:TOP]]
 
 
-def write_parquet(folder: Path, results: list[Result]) -> None:
-    """One row a function; numbers in single precision, absent ones empty."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, pa.Array] = {"function": pa.array([r.candidate for r in results]), "reason": pa.array([r.reason for r in results])}
-    for field in ("scores", "seconds"):
-        for name in sorted({key for r in results for key in getattr(r, field)}):
-            title = name if field == "scores" else f"seconds:{name}"
-            columns[title] = pa.array([getattr(r, field).get(name) for r in results], pa.float32())
-    pq.write_table(pa.table(columns), folder / "table.parquet", compression="zstd", compression_level=19)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", choices=SPACES, default="27x7")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--functions", type=int, default=10_000, help="only so many, from the beginning of the order")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    texts = functions()[: chosen.functions]
+    texts = functions(form_of(chosen.space))[: chosen.functions]
     print(f"{len(texts)} functions, {len(PAIRS)} pairs: {json.dumps(PAIRS)}", flush=True)
     usual = [Job(i, str(parse(baseline(name))), 0) for i, name in enumerate(BASELINES)]
     build(usual, chosen.out / "baselines.jsonl", chosen.workers)
     found = build([Job(i, text, 0) for i, text in enumerate(texts)], chosen.out / "results.jsonl", chosen.workers)
     top = build([Job(i, text, 0, "top") for i, text in enumerate(leaders(found))], chosen.out / "top.jsonl", chosen.workers)
-    more = {r.candidate: r for r in top.values()}
-    merged = []
-    for index in sorted(found):
-        row = found[index]
-        extra = more.get(row.candidate)
-        merged.append(row if extra is None else Result.from_text(_joined(row, extra)))
-    write_parquet(chosen.out, merged)
-    print(f"wrote {chosen.out / 'table.parquet'}: {len(merged)} functions, {os.path.getsize(chosen.out / 'table.parquet')} bytes", file=sys.stderr)
-
-
-def _joined(row: Result, extra: Result) -> str:
-    data = json.loads(row.to_text())
-    data["scores"] |= extra.scores
-    return json.dumps(data)
+    print(f"{len(top)} functions have the last stage", flush=True)
+    pack(chosen.space, chosen.out, [], chosen.out / "table.parquet")
 
 
 if __name__ == "__main__":

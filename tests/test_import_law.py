@@ -22,6 +22,7 @@ FLOORS = {
     "space": {"language", "meaning", "space"},
     "proposers": {"language", "meaning", "space", "proposers"},
     "search": {"language", "meaning", "space", "proposers", "search", "job"},
+    "benchmarks": {"language", "meaning", "search", "benchmarks"},
     "judging": {"language", "meaning", "compiler", "plugin", "dataset", "judging", "job"},
     "execution": {"job", "execution"},
     "run": {"language", "meaning", "space", "proposers", "search", "compiler", "plugin", "dataset", "judging", "execution", "job", "config", "sections", ""},
@@ -33,8 +34,8 @@ ONE_FILE = {
     "sympy": "meaning/symbolic.py", "deap": "proposers/genetic.py", "optuna": "proposers/bayes.py",
     "pyarrow": "search/store.py", "ray": "execution/ray.py", "PIL": "dataset/images.py",
 }  # fmt: skip
-ALSO = {"pyarrow": {"dataset/tables.py"}}  # the log of a run, and the tables of a user
-TORCH_FREE = ("dataset", "language", "meaning", "space", "proposers", "search", "execution", "job", "config", "sections")
+ALSO = {"pyarrow": {"dataset/tables.py", "benchmarks/parquet.py"}}  # the log of a run, the tables of a user, the open tables
+TORCH_FREE = ("benchmarks", "dataset", "language", "meaning", "space", "proposers", "search", "execution", "job", "config", "sections")
 
 
 def floor(path: Path) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+SCREENED = -1  # the index of what the driver turned away: it was not dispatched
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """A committed result as a proposer sees it; every objective is finite and to be maximized: a cost is negative."""
+    """A committed result, or the driver's verdict on a proposal, as a proposer sees it; every objective is finite and to be maximized."""
 
     index: int
     candidate: str
@@ -37,7 +39,7 @@ class Proposer(Protocol):
     name: str
 
     def tell(self, outcome: Outcome) -> None:
-        """Takes one committed outcome; called in index order."""
+        """Takes one committed outcome, in index order; and at once what the driver turned away (`duplicate`, `rejected`)."""
 
     def ask(self, rng: random.Random) -> Proposal:
         """The next candidate; all randomness comes from `rng`."""

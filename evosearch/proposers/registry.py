@@ -13,7 +13,11 @@ from evosearch.space import SearchSpace
 
 PROPOSERS = {
     "random": "evosearch.proposers.random:RandomProposer",
+    "enumerate": "evosearch.proposers.enumerate:EnumerateProposer",
     "genetic": "evosearch.proposers.genetic:GeneticProposer",
+    "aging": "evosearch.proposers.aging:AgingProposer",
+    "islands": "evosearch.proposers.islands:IslandsProposer",
+    "late-acceptance": "evosearch.proposers.late_acceptance:LateAcceptanceProposer",
     "bayes": "evosearch.proposers.bayes:BayesProposer",
 }
 
@@ -44,11 +48,15 @@ def _load(place: str, space: SearchSpace, goals: Sequence[str] | None = None) ->
 
 
 def make_portfolio(
-    shares: Mapping[str, float], space: SearchSpace, controls: Mapping[str, float] = MappingProxyType({}), goals: Sequence[str] | None = None
+    shares: Mapping[str, float],
+    space: SearchSpace,
+    controls: Mapping[str, float] = MappingProxyType({}),
+    goals: Sequence[str] | None = None,
+    by_earnings: bool = False,
 ) -> Proposer:
-    """Proposers that share the asks by fixed weights, and controls beside them, each a multiple of all proposers together."""
+    """Proposers that share the asks, and controls beside them, each a multiple of all proposers together."""
     from evosearch.proposers.portfolio import Control, Portfolio
 
     total = sum(shares.values())
     members = [(make_proposer(name, space, goals), share / total) for name, share in shares.items() if share > 0]
-    return Portfolio([*members, *((Control(_load(CONTROLS[name], space)), share) for name, share in controls.items() if share > 0)])
+    return Portfolio(members, [(Control(_load(CONTROLS[name], space)), share) for name, share in controls.items() if share > 0], by_earnings)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from evosearch.job import Job, Result
 from evosearch.language.candidate import parse_candidate
-from evosearch.proposers import Outcome, Proposal, Proposer
+from evosearch.proposers import SCREENED, Outcome, Proposal, Proposer
 from evosearch.search.pick import Pick, contestants, pick
 from evosearch.search.scale import CLIP, GOALS, Goal, Scale, freeze, point, promote_bar, standardize
 from evosearch.search.store import Log, LogError, Row
@@ -135,6 +135,7 @@ class Study:
             if verdict is None:
                 return self._number(proposal, self._bar(), screened)
             screened.append(_screened_row(k, attempt, proposal, verdict, self.settings.seed))
+            self.proposer.tell(Outcome(SCREENED, proposal.candidate, proposal.proposer, verdict.status, {}))  # visible at once: it depends on no result
         raise ValueError(
             f"{MAX_ATTEMPTS} proposals in a row were screened out at ask {k} (last: {screened[-1]['reason']}); "
             "the space is used up or too narrow: widen it or lower budget.evaluations"

@@ -46,10 +46,34 @@ def test_each_gets_as_many_as_all_proposers_together():
 
 def test_the_search_learns_nothing_from_a_control():
     listener = Listener()
-    portfolio = Portfolio([(listener, 1.0), (Control(RandomProposer(SPACE)), 1.0)])
+    portfolio = Portfolio([(listener, 1.0)], [(Control(RandomProposer(SPACE)), 1.0)])
     for proposer in ("listener", "control:random", "baseline"):
         portfolio.tell(Outcome(0, "sin(x)", proposer, "ok", {"mean": 1.0}))
     assert listener.heard == ["listener", "baseline"]
+
+
+def test_who_earns_more_is_asked_more():
+    """Outcomes among the best tenth earn asks; a share of 0 would never come back, so that who fails is still asked now and then."""
+
+    def asked(good):
+        portfolio = make_portfolio({"random": 1, "genetic": 1, "aging": 1}, SPACE, by_earnings=True)
+        rng, found = random.Random(0), Counter()
+        for k in range(400):
+            proposal = portfolio.ask(rng)
+            found[proposal.proposer] += k >= 100
+            mean = rng.random() + (proposal.proposer == good)
+            portfolio.tell(Outcome(k, proposal.candidate, proposal.proposer, "ok", {"mean": mean, "worst": mean, "complexity": 0.0}))
+        return found
+
+    for good in ("random", "aging"):
+        found = asked(good)
+        assert found[good] > 2 * max(count for name, count in found.items() if name != good)
+        assert len(found) == 3
+    fixed = make_portfolio({"random": 1, "genetic": 1}, SPACE)
+    for k in range(100):
+        fixed.tell(Outcome(k, "sin(x)", "random", "ok", {"mean": float(k), "worst": 0.0, "complexity": 0.0}))
+    rng = random.Random(1)
+    assert 0.4 < sum(fixed.ask(rng).proposer == "random" for _ in range(400)) / 400 < 0.6
 
 
 def test_a_control_is_no_find():
