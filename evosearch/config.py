@@ -206,7 +206,7 @@ def _numbers(value: Any, model: Any) -> Any:
         kind = field.annotation if field else None
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             result[key] = _numbers(item, kind)
-        elif field is not None and "float" in str(kind):
+        elif field is not None and "float" in str(kind) and "int" not in str(kind):  # a choice may be either
             result[key] = _floats(item)
         else:
             result[key] = item

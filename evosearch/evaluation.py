@@ -16,8 +16,9 @@ from evosearch.judging.baselines import baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, unit
-from evosearch.judging.preflight import check_models
+from evosearch.judging.preflight import check_models, check_networks
 from evosearch.judging.tasks.files import install
+from evosearch.language.candidate import parse_candidate
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import depends_on
 from evosearch.plugin import PlugIn
@@ -105,7 +106,9 @@ def names_of(texts: Sequence[str]) -> list[str]:
 
 
 def formula_of(text: str) -> str:
-    """A formula as it is, or the formula of the baseline or known layer of that name. Raises ValueError."""
+    """A formula or a network as it is, or the formula of the baseline or known layer of that name. Raises ValueError."""
+    if ":=" in text:
+        return str(parse_candidate(text))
     try:
         return str(parse(text))
     except FormulaError:
@@ -143,6 +146,9 @@ def evaluate_formula(
     contestants = [formula, *names]
     install(data)
     check_models(pairs)
+    for contestant in map(parse_candidate, contestants):
+        if not contestant.is_layer:
+            check_networks(pairs, list(contestant.slots), {name: (value,) for name, value in contestant.choices.items()})
     if on_start:
         on_start()
     rows, failed = train_finals(contestants, plan, first_seed, executor, workers, on_progress)
@@ -175,7 +181,7 @@ def _check_objectives(names: Sequence[str], pairs: Sequence[str]) -> None:
 def _of_x_alone(text: str) -> str:
     """`formula_of`, which has to do without the gate `y`: an architecture passes its activation x alone. Raises ValueError."""
     formula = formula_of(text)
-    if depends_on(parse(formula), "y"):
+    if any(depends_on(graph, "y") for graph in parse_candidate(formula).sites):
         raise ValueError(f"`{text[:60]}` has a gate y, and a task gives its activation x alone; leave the gate out")
     return formula
 

@@ -28,13 +28,13 @@ from evosearch.dataset.read import check_unchanged
 from evosearch.dataset.source import DataFile
 from evosearch.execution import Executor, make_executor
 from evosearch.job import FULL_TEST
-from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.filters import Limits
 from evosearch.judging.fingerprint import data_hash, model_hashes
 from evosearch.judging.objectives import check_models_given, direction
-from evosearch.judging.preflight import check_models
+from evosearch.judging.preflight import check_models, check_networks
 from evosearch.judging.tasks.files import install
 from evosearch.meaning.require import Requirements
 from evosearch.meaning.screen import Screen
@@ -99,10 +99,11 @@ def open_study(config: Config, log: Log) -> Study:
     judging = config.judging
     settings = Settings(
         seed=config.seed, window=config.window, evaluations=config.budget.evaluations,
-        baselines=tuple((name, baseline(name)) for name in config.baselines),
+        baselines=tuple(config.baseline_texts().items()),
         directions={pair: direction(pair) for pair in config.judging.pairs},
         stages={stage: (share, tuple(pairs)) for stage, (share, pairs) in judging.shares.items()}, final_pairs=tuple(judging.final.pairs),
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
+        check_controls=config.network is not None,
     )  # fmt: skip
     required = Requirements(**config.space.require.model_dump())
     screen = Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.controls)), config.judging.filters.cost, required)
@@ -125,6 +126,8 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     space.sample(random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
     check_models(config.judging.pairs, space.slot, per_channel=space.per_channel)
+    if config.network is not None:
+        check_networks(config.judging.pairs, tuple(config.network.slots), config.network.choices)
     if not os.path.exists(directory / "run.yaml"):
         return _begin(directory, config, plugins)
     before, recorded = stored(directory, plugins)

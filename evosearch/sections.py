@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.networks import check_choices, network_of
 from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, nearest, parse_pair, register_file
+from evosearch.language.candidate import slot_names
 from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS, STATISTICS
@@ -114,8 +116,9 @@ class FormulaSection(Section):
         if self.operators and self.max_nodes is None:
             raise ValueError("`max_nodes` is missing: the size of the largest formula of operators")
         if self.kinds and "operators" not in self.kinds:
-            useless = sorted(self.model_fields_set & set(FormulaSection.model_fields) - {"grammar", "layers", "max_nodes"})
-            if useless:
+            others = {name: field for name, field in FormulaSection.model_fields.items() if name not in ("grammar", "layers", "max_nodes")}
+            useless = sorted(name for name, field in others.items() if getattr(self, name) != field.get_default(call_default_factory=True))
+            if useless:  # a run's own file holds every key
                 raise ValueError(f"`{useless[0]}` goes with operators; a grammar says the same in its forms")
         return self
 
@@ -321,6 +324,7 @@ class Config(Section):
             check_slot(pair, self.space.slot)
         if self.judging.initialization == "gain" and self.space.slot != "act":
             raise ValueError(f"judging.initialization gain is of activations; in the slot {self.space.slot} the layer normalizes: leave it out")
+        self._check_networks()
         unused = set(self.data) - {parse_pair(pair).task for pair in self.judging.pairs}
         if unused:
             raise ValueError(f"data: `{min(unused)}` is in no pair; name it in one, as in {min(unused)}/mlp, or leave it out")
@@ -329,3 +333,37 @@ class Config(Section):
         if not any(share > 0 for share in self.proposers.values()):
             raise ValueError("proposers: at least one needs a share above 0")
         return self
+
+    @property
+    def network(self) -> NetworkSpace | None:
+        """The space of a search for networks; None where one layer for every place is searched."""
+        space = self.space.space()
+        return space if isinstance(space, NetworkSpace) else None
+
+    def baseline_texts(self) -> dict[str, str]:
+        """The candidate of each baseline by its name; in a search for networks the one that has it in every slot and chooses what is usual."""
+        found = {name: baseline(name) for name in self.baselines}
+        if self.network is None:
+            return found
+        slots, choices = tuple(self.network.slots), self.network.choices
+        return {name: network_of(formula, slots, choices, self.judging.pairs) for name, formula in found.items()}
+
+    def _check_networks(self) -> None:
+        """Raises ValueError for a search of networks that asks for what is of single layers, or for choices that a pair does not have."""
+        space = self.network
+        if space is None:
+            return
+        if space.slot != "act":
+            raise ValueError(f"the slots of a network are activations; `slot: {space.slot}` is of one layer for every place: leave it out")
+        names = slot_names(len(space.slots))
+        if not space.slots or (set(space.slots) != {"act"} and list(space.slots) != list(names)):
+            raise ValueError(f"the slots of a network are `act`, for every place, or act0, act1 and so on; received {', '.join(space.slots) or 'none'}")
+        if self.judging.initialization == "gain":
+            raise ValueError("judging.initialization gain is of one activation, and a network has several: leave it out")
+        if "tuned" in self.controls:
+            raise ValueError("the control `tuned` scales one activation, and a network has several: leave it out of controls")
+        for pair in self.judging.pairs:
+            check_choices(pair, {})
+            for name, values in space.choices.items():
+                for value in values:
+                    check_choices(pair, {name: value})

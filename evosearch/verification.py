@@ -19,11 +19,10 @@ from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
 from evosearch.run import install_data, plan_of, stored
-from evosearch.search.pick import best_controls, count_tried, fully_trained, is_found
+from evosearch.search.pick import CONTROLS, best_controls, count_tried, fully_trained, is_found
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
-CONTROLS = {"control:random": "random search", "control:tuned": "tuned usual functions"}
 FIRST_SEED = 10_000  # the search draws from 0 on, the final check from 1,000
 DRAWS = 20_000
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from evosearch.cli.app import Plugins, load_plugins, print_lines, width
+from evosearch.cli.app import Models, Plugins, load_plugins, print_lines, width
 
 if TYPE_CHECKING:
+    from evosearch.language.candidate import Candidate
     from evosearch.language.graph import Graph
     from evosearch.plugin import PlugIn
 
@@ -24,9 +25,11 @@ def export(
     name: Annotated[Optional[str], typer.Option(help="Name of the layer; the folder's name by default.")] = None,
     features: Annotated[Optional[int], typer.Option(help="Channels of the TorchScript file of a layer that keeps a value per channel.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another formula in the folder.")] = False,
+    pair: Annotated[Optional[str], typer.Option(help="Of a network: the pair of the run on which it is trained; the first by default.")] = None,
     plugin: Plugins = None,
+    model: Models = None,
 ) -> None:
-    """Write a layer as files that need torch only."""
+    """Write a layer, or a trained network, as files that need torch only."""
     chosen = [option for option in (best, id_, formula) if option]
     if len(chosen) != 1 or (formula is None) == (directory is None):
         raise ValueError("export takes a run with --best or --id ID, or no run and --formula TEXT")
@@ -36,9 +39,19 @@ def export(
     plugins = load_plugins(plugin)
     tracked, verdict = "unbiased", None
     if formula is not None:
+        if ":=" in formula:
+            raise ValueError("a network leaves with trained weights, and so from the run that found it: export RUN --best, or --id ID")
         graph, tracked = _layer(formula)
     else:
-        graph, verdict = _found(directory, id_, plugins)  # type: ignore[arg-type]
+        candidate, verdict = _found(directory, id_, plugins)  # type: ignore[arg-type]
+        if not candidate.is_layer:
+            if features is not None or name is not None:
+                raise ValueError("--features and --name are of layers; a network leaves as the class Network of model.py: drop them")
+            _export_network(directory, candidate, to, pair, verdict, overwrite, plugins, model or ())  # type: ignore[arg-type]
+            return
+        graph = candidate.graph
+    if pair is not None or model:
+        raise ValueError("--pair and --model are of a network, which is trained before it leaves; this is a layer: drop them")
     from evosearch.delivery.export import export as write  # torch: after what can be refused without it
 
     files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, verdict=verdict, overwrite=overwrite)
@@ -49,6 +62,25 @@ def export(
     print(f"`{graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated")
     if verdict is not None:
         print(f"verdict: {verdict}")
+
+
+def _export_network(
+    directory: Path, candidate: Candidate, to: Path, pair: str | None, verdict: str, overwrite: bool, plugins: Sequence[PlugIn], models: Sequence[str]
+) -> None:
+    """Trains the network once as the run did, writes it, and says what it scored then."""
+    from evosearch.delivery.network import export_network, training_of
+    from evosearch.judging.objectives import unit
+    from evosearch.run import trusted
+
+    config = trusted(directory, plugins, models)
+    training = training_of(directory, config, str(candidate), pair)
+    found = export_network(candidate, to, training, verdict=verdict, overwrite=overwrite)
+    for path in found.files:
+        print(path)
+    scores = f"{found.validation:.4g} on validation, {found.test:.4g} on test [{unit(training.pair)}]"
+    print(f"`{candidate}` as {to}/: trained on {training.pair}, seed {training.seed}, {training.steps} steps: {scores}")
+    print("model.py was loaded in a fresh process with torch alone and gives the answers and slopes of the network that was trained")
+    print(f"verdict: {verdict}")
 
 
 def _layer_name(text: str) -> str | None:
@@ -75,10 +107,10 @@ def _layer(text: str) -> tuple[Graph, str]:
     return with_affine(layer.graph) if layer.affine else layer.graph, layer.tracked_variance
 
 
-def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tuple[Graph, str]:
+def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tuple[Candidate, str]:
     """The pick, or the function whose id starts with `wanted`; and what is known of it on unseen pairs."""
     from evosearch.delivery.summary import read, stored_summary, verdict_line
-    from evosearch.language.formula import parse
+    from evosearch.language.candidate import parse_candidate
     from evosearch.run import stored
 
     reading = read(directory, stored(directory, plugins)[0])
@@ -92,7 +124,7 @@ def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tu
         if len(texts) != 1:
             raise ValueError(f"--id needs the start of exactly one canonical id; `{wanted[:70]}` fits {len(texts)}")
         (candidate,) = texts.values()
-    return parse(candidate), verdict_line(reading, stored_summary(reading)[0], candidate)
+    return parse_candidate(candidate), verdict_line(reading, stored_summary(reading)[0], candidate)
 
 
 def explain(
@@ -106,6 +138,8 @@ def explain(
     from evosearch.meaning.explain import explain as lines
 
     load_plugins(plugin)
+    if ":=" in formula:
+        raise ValueError("explain takes one layer; of a network give the formula of one of its slots")
     name = _layer_name(formula)
     text = known(name).formula if name else formula
     named = [("library", f"{name}: {text}  [{known(name).source}]")] if name else []

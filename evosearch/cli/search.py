@@ -86,7 +86,8 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
     _show(reading)
     if finished:
         given = "".join(f" --plugin {plugin.name}" for plugin in plugins)
-        step = f" Next: evosearch export {directory} --best --to my_layer{given}" if reading.pick else ""
+        what = "my_layer" if config.network is None else "my_network"
+        step = f" Next: evosearch export {directory} --best --to {what}{given}" if reading.pick else ""
         print(f"\nresults: {directory}/results/*.parquet, summary.json.{step}")
     return finished
 

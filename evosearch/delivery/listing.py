@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from evosearch.delivery.layout import Column, grid, prose
+from evosearch.judging.networks import KNOBS
 from evosearch.judging.objectives import OBJECTIVES, TASKS
 from evosearch.language.formula import parse
 from evosearch.language.graph import Graph, make, variable
@@ -29,7 +30,20 @@ def tasks(width: int | None) -> list[str]:
     ]
     note = "A pair for the YAML reads task[.variant]/architecture[.width], e.g. textures/resnet, photo.coffee/inr.48; "
     note += "an architecture may be a model of your own, module:function."
-    return [*_table(columns, width), *prose(note, width), "", *objectives(width)]
+    return [*_table(columns, width), *prose(note, width), "", *choices(width), "", *objectives(width)]
+
+
+def choices(width: int | None) -> list[str]:
+    """What a network may choose, by architecture."""
+    rows = [(architecture, name, knob) for architecture, there in KNOBS.items() for name, knob in there.items()]
+    columns = [
+        Column("architecture", [architecture for architecture, _, _ in rows], drop=1, right=False),
+        Column("choice", [name for _, name, _ in rows], right=False),
+        Column("usual", [str(knob.usual) for _, _, knob in rows], drop=2, right=False),
+        Column("may be", [str(knob) for _, _, knob in rows], right=False, flexible=True),
+        Column("what", [knob.what for _, _, knob in rows], drop=3, right=False),
+    ]
+    return _table(columns, width)
 
 
 def objectives(width: int | None) -> list[str]:

@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from evosearch.judging.baselines import QUALITY_BAR, baseline
-from evosearch.judging.objectives import direction
-from evosearch.language.formula import parse
+from evosearch.judging.baselines import QUALITY_BAR
+from evosearch.judging.objectives import direction, parse_pair
+from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
-from evosearch.search.pick import Pick, best_controls, contestants, count_tried, front, fully_trained, is_found, pick
+from evosearch.search.pick import CONTROLS, Pick, best_controls, contestants, count_tried, front, fully_trained, is_found, pick
 from evosearch.search.scale import Goal, Scale, standardize
 from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
 from evosearch.search.study import FINAL_INDEX
@@ -24,6 +24,7 @@ from evosearch.search.verdict import Comparison, compare
 from evosearch.sections import Config
 
 SHOWN = 8
+TIMED_INPUTS = 16  # at once, to a network
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Reading:
     @property
     def contestants(self) -> list[str]:
         """The candidates of the final check; none where there is no pick."""
-        return contestants(self.searched, self.pick, str(parse(baseline(QUALITY_BAR[self.config.space.slot][1]))))
+        return contestants(self.searched, self.pick, usual_baseline(self.config), controls=self.config.network is not None)
 
     @property
     def finished(self) -> bool:
@@ -80,7 +81,7 @@ class Summary:
     search_end: int
     pick: Pick | None
     verdict: Verdict | None
-    novelty: Mapping[str, Novelty]
+    novelty: Mapping[str, Novelty]  # by formula, as are the simplified forms: of a network those of its slots
     simplified: Mapping[str, Form]
     relative_time: Mapping[str, float]
     counts: Mapping[str, int]
@@ -137,7 +138,12 @@ def directions_of(config: Config) -> dict[str, int]:
 
 def baseline_names(config: Config) -> dict[str, str]:
     """Canonical text of each baseline to its name."""
-    return {str(parse(baseline(name))): name for name in config.baselines}
+    return {str(parse_candidate(text)): name for name, text in config.baseline_texts().items()}
+
+
+def usual_baseline(config: Config) -> str:
+    """The text of the baseline that is what one would take without a search."""
+    return next(text for text, name in baseline_names(config).items() if name == QUALITY_BAR[config.space.slot][1])
 
 
 def shown_rows(rows: Sequence[Row], goals: Sequence[Goal]) -> list[Row]:
@@ -152,26 +158,41 @@ def shown_rows(rows: Sequence[Row], goals: Sequence[Goal]) -> list[Row]:
 
 def summarize(reading: Reading) -> Summary:
     """Computes the summary of a finished run and writes it as summary.json. Measured times are of this machine, now."""
-    from evosearch.compiler.module import compile_graph
-    from evosearch.judging.timing import SHAPE, inference_times, relative_times
-
     table = shown_rows(reading.searched, reading.config.judging.selection())
-    graphs = {r["candidate"]: parse(r["candidate"]) for r in table}
-    layers = {text: compile_graph(graph, SHAPE[1]) for text, graph in graphs.items()}
-    times = relative_times(layers)
-    found = [r["candidate"] for r in table if is_found(r)]
+    times, inference = _times(reading, {r["candidate"]: parse_candidate(r["candidate"]) for r in table})
+    graphs = {str(graph): graph for r in table if is_found(r) for graph in parse_candidate(r["candidate"]).sites}
     summary = Summary(
         search_end=len(reading.searched),
         pick=reading.pick,
         verdict=judge(reading, times),
-        novelty={text: novelty(graphs[text]) for text in found},
-        simplified=_simplified({text: graphs[text] for text in found}),
+        novelty={text: novelty(graph) for text, graph in graphs.items()},
+        simplified=_simplified(graphs),
         relative_time=times,
         counts=funnel(reading.rows),
-        inference_time=inference_times(layers) if "inference_time" in reading.config.judging.objectives else {},
+        inference_time=inference,
     )
     write_atomically(reading.directory / "summary.json", (json.dumps(asdict(summary), indent=1, sort_keys=True) + "\n").encode())
     return summary
+
+
+def _times(reading: Reading, candidates: Mapping[str, Candidate]) -> tuple[dict[str, float], dict[str, float]]:
+    """Of training and, where it was asked for, of inference: of a layer over ReLU's, of a network over the usual one's on the first pair."""
+    asked = "inference_time" in reading.config.judging.objectives
+    if all(candidate.is_layer for candidate in candidates.values()):
+        from evosearch.compiler.module import compile_graph
+        from evosearch.judging.timing import SHAPE, inference_times, relative_times
+
+        layers = {text: compile_graph(candidate.graph, SHAPE[1]) for text, candidate in candidates.items()}
+        return relative_times(layers), inference_times(layers) if asked else {}
+    from evosearch.judging.tasks import task
+    from evosearch.judging.timing import network_inference_times, network_times
+    from evosearch.judging.train import untrained
+
+    pair = reading.config.judging.full.pairs[0]
+    networks = {text: untrained(pair, candidate) for text, candidate in candidates.items()}
+    usual = untrained(pair, parse_candidate(usual_baseline(reading.config)))
+    x = task(parse_pair(pair).task).load(parse_pair(pair).variant).validation[0][:TIMED_INPUTS]
+    return network_times(networks, usual, x), network_inference_times(networks, usual, x) if asked else {}
 
 
 def stored_summary(reading: Reading) -> tuple[Summary | None, str]:
@@ -195,22 +216,24 @@ def judge(reading: Reading, times: Mapping[str, float]) -> Verdict | None:
     """The pick on the final check, `times` being relative to ReLU where they were measured; None before the check is complete."""
     if reading.pick is None or not reading.finished:
         return None
-    names = baseline_names(reading.config)
+    names = {str(r["candidate"]): CONTROLS[who] for who, r in best_controls(reading.searched).items()} | baseline_names(reading.config)
     tried = count_tried(reading.searched)
     against = {str(r["candidate"]): names.get(r["candidate"], str(r["candidate"])) for r in reading.finals}
     comparisons = compare(reading.finals, reading.pick.candidate, against, directions_of(reading.config), tried)
-    return Verdict(conclusion(comparisons, times.get(reading.pick.candidate)), tried, tuple(comparisons))
+    whose = "ReLU" if parse_candidate(reading.pick.candidate).is_layer else "the usual network"
+    return Verdict(conclusion(comparisons, times.get(reading.pick.candidate), whose), tried, tuple(comparisons))
 
 
-def conclusion(comparisons: Sequence[Comparison], slowness: float | None) -> str:
-    """The verdict in one line; `slowness` is the pick's time over ReLU's."""
-    time = f"; takes {slowness:.1f} times as long as ReLU" if slowness else ""
+def conclusion(comparisons: Sequence[Comparison], slowness: float | None, whose: str = "ReLU") -> str:
+    """The verdict in one line; `slowness` is the pick's time over that of ReLU, or of the usual network."""
+    time = f"; takes {slowness:.1f} times as long as {whose}" if slowness else ""
     if not comparisons:
         return f"none, the final check has no scores to compare (see the rows of stage final){time}"
     better = [c.against for c in comparisons if c.verdict == "better"]
     others = [c.against for c in comparisons if c.verdict != "better"]
     worse = [c.against for c in comparisons if c.verdict == "worse"]
-    count = f"{len(comparisons)} baseline{'s' * (len(comparisons) > 1)} on unseen pairs"
+    rivals = "baselines and controls" if any(c.against in CONTROLS.values() for c in comparisons) else "baselines" if len(comparisons) > 1 else "baseline"
+    count = f"{len(comparisons)} {rivals} on unseen pairs"
     if not others:
         return f"better than {'all ' * (len(better) > 1)}{count} ({', '.join(better)}){time}"
     short = f", WORSE than {', '.join(worse)}" if worse else ""

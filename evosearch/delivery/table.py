@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from evosearch.delivery.layout import Column, grid, prose
@@ -11,16 +11,24 @@ from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baselin
 from evosearch.delivery.verified import verified_lines
 from evosearch.job import STAGES
 from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
+from evosearch.language.candidate import parse_candidate
 from evosearch.meaning.facts import Novelty
 from evosearch.search.pick import front, fully_trained, is_found
 from evosearch.search.scale import pair_scores
 from evosearch.search.store import Row
 
 NO_BREAK = "\u00a0"
+SCALE = "mean, worst: validation scores over the pairs in spreads of the baselines: their median is 0, their interquartile range 1, clipped at +-3"
 LEGEND = (
-    "mean, worst: validation scores over the pairs in spreads of the baselines: their median is 0, their interquartile range 1, clipped at +-3",
+    SCALE,
     "cost: of the operators; saved: tensors the size of the input that the exported plain form keeps for backward (eager training keeps 1); "
     "time: forward + backward over nn.ReLU's, measured on the machine that ended the run, when it did; all of the formula as shown, which was judged",
+)
+NETWORK_LEGEND = (
+    SCALE,
+    "cost: of the operators of all slots, and where a network is chosen one for a thousand of its parameters; saved: tensors the size of the input that "
+    "the exported plain form of a layer keeps for backward, mean over slots; time: forward + backward of the network over those of the usual one, measured "
+    "on the machine that ended the run, when it did",
 )
 TITLES = {"complexity": "cost", "saved_per_element": "saved"}  # of their columns
 LEADS = "ahead of every baseline's mean, the best worst pair; within seed noise the simpler one"
@@ -77,12 +85,12 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     scores = [pair_scores(r["scores"], "full") for r in rows]
     on_front = {r["index"] for r in front(reading.searched, goals)}
     chosen = reading.pick.index if reading.pick else None
-    found = [summary.novelty.get(r["candidate"]) if summary else None for r in rows]
+    found = [_slots(summary, r["candidate"]) if is_found(r) else {} for r in rows]
     times = [summary.relative_time.get(r["candidate"]) if summary else None for r in rows]
     columns = [
         Column("", [("*" if r["index"] in on_front else " ") + ">>>>" * (r["index"] == chosen) for r in rows], right=False),
-        Column("formula", [r["candidate"] for r in rows], right=False, flexible=True),
-        Column("kind", [n.label if n else _kind(r) for r, n in zip(rows, found, strict=True)], 3, False),
+        Column("formula" if _are_layers(rows) else "network", [r["candidate"] for r in rows], right=False, flexible=True),
+        Column("kind", [_label(n) or _kind(r) for r, n in zip(rows, found, strict=True)], 3, False),
         Column("mean", [f"{round(o['mean'], 2) + 0.0:+.2f}" for o in objectives]),
         Column("worst", [f"{round(o['worst'], 2) + 0.0:+.2f}" for o in objectives], 1),
         *(Column(numbers[p], [_number(s[p], p) for s in scores], 2) for p in pairs),
@@ -94,7 +102,8 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     ]  # fmt: skip
     lines, left_out = grid(columns, width)
     why = f"; >>>> the pick: {LEADS if reading.pick.leads else TRAILS}" if reading.pick else ""
-    legend = [*LEGEND, f"*: on the Pareto front of mean, {', '.join(TITLES.get(g.name, g.name) for g in goals)}{why}", _meaning(pairs, numbers, True)]
+    legend = list(LEGEND if _are_layers(rows) else NETWORK_LEGEND)
+    legend += [f"*: on the Pareto front of mean, {', '.join(TITLES.get(g.name, g.name) for g in goals)}{why}", _meaning(pairs, numbers, True)]
     legend += [f"left out at {width} columns: {', '.join(left_out)}"] if left_out else []
     return [*lines, "", *(line for text in legend for line in prose(text, width))]
 
@@ -102,7 +111,7 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
 def _measured(reading: Reading, summary: Summary | None, rows: Sequence[Row], width: int | None) -> list[str]:
     """The objectives that were asked for, a column each, or one a pair; and what they are."""
     judging, numbers = reading.config.judging, _numbered(reading)
-    columns = [Column("formula", [r["candidate"] for r in rows], right=False, flexible=True)]
+    columns = [Column("formula" if _are_layers(rows) else "network", [r["candidate"] for r in rows], right=False, flexible=True)]
     for name in judging.objectives:
         if OBJECTIVES[name].of == "network":
             by_pair = [pair_scores(r["objectives"], name) for r in rows]
@@ -132,22 +141,40 @@ def _described(name: str) -> str:
     return f"{objective.what} [{', '.join(filter(None, (unit, better)))}]"
 
 
-def _nearest(found: Novelty | None) -> str:
-    if found is None:
-        return ""
-    return f"{found.nearest} {found.distance:.2f}" if found.label == "new" and found.nearest else found.nearest
+def _are_layers(rows: Sequence[Row]) -> bool:
+    return all(parse_candidate(r["candidate"]).is_layer for r in rows)
+
+
+def _slots(summary: Summary | None, text: str) -> dict[str, Novelty]:
+    """What is known of the layers of a candidate, by slot."""
+    known = summary.novelty if summary else {}
+    return {name: known[str(graph)] for name, graph in sorted(parse_candidate(text).slots.items()) if str(graph) in known}
+
+
+def _label(found: Mapping[str, Novelty]) -> str:
+    """The label of a layer; of a network that of its newest one."""
+    return next((label for label in ("new", "rescaled", "known") if any(n.label == label for n in found.values())), "")
+
+
+def _nearest(found: Mapping[str, Novelty]) -> str:
+    said = {name: f"{n.nearest} {n.distance:.2f}" if n.label == "new" and n.nearest else n.nearest for name, n in found.items()}
+    return ", ".join(f"{name}: {text}" if name != "act" else text for name, text in said.items())
 
 
 def _novelty(summary: Summary | None, text: str) -> str:
-    """How new the pick is, in brackets."""
-    found = summary.novelty.get(text) if summary else None
-    if found is None:
+    """How new the pick is, in brackets; of a network, slot by slot."""
+    found = _slots(summary, text)
+    if not found:
         return ""
-    if found.label == "known":
-        return f"  (no discovery: this is {found.nearest})"
-    if found.label == "rescaled":
-        return f"  (no discovery: {found.nearest} rescaled)"
-    return f"  (new, {found.distance:.2f} from {found.nearest})" if found.nearest else "  (new)"
+    if parse_candidate(text).is_layer:
+        return f"  ({_newness(found['act'], 'no discovery: ')})"
+    return f"  ({'; '.join(f'{name}: {_newness(n)}' for name, n in found.items())})"
+
+
+def _newness(found: Novelty, plain: str = "") -> str:
+    if found.label == "new":
+        return f"new, {found.distance:.2f} from {found.nearest}" if found.nearest else "new"
+    return f"{plain}{found.nearest} rescaled" if found.label == "rescaled" else f"{plain}{'this is ' * bool(plain)}{found.nearest}"
 
 
 def _kind(row: Row) -> str:
@@ -173,7 +200,8 @@ def _counts(reading: Reading) -> list[str]:
 
 def _equal_forms(summary: Summary, rows: Sequence[Row], width: int | None) -> list[str]:
     """The smaller equal forms that sympy found, for reading; what was judged and is exported is the formula of the table."""
-    forms = [(r["candidate"], summary.simplified[r["candidate"]]) for r in rows if r["candidate"] in summary.simplified]
+    texts = dict.fromkeys(str(graph) for r in rows for graph in parse_candidate(r["candidate"]).sites)
+    forms = [(text, summary.simplified[text]) for text in texts if text in summary.simplified]
     return [line for text, form in forms if form.accepted for line in prose(f"equal and smaller, by sympy: {text} = {form.formula}", width)]
 
 

@@ -21,7 +21,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -32,11 +31,11 @@ from evosearch.compiler.module import cache_directory, compile_graph
 from evosearch.dataset.source import DataFile
 from evosearch.job import Job, Result
 from evosearch.judging import filters
-from evosearch.judging.architectures import factory
+from evosearch.judging.architectures import Layers, MakeLayer, factory
 from evosearch.judging.objectives import TASKS, applies, direction, parse_pair
 from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import files, task
-from evosearch.judging.train import NonFinite, Trained, train
+from evosearch.judging.train import NonFinite, Trained, layers_of, train, untrained
 from evosearch.language.candidate import parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import complexity, flops
@@ -44,6 +43,7 @@ from evosearch.meaning.gaussian import moments
 from evosearch.plugin import PlugIn, install
 
 ENTRY = "evosearch.judging.evaluate:worker"  # what executors load
+PARAMETERS_A_UNIT = 1000  # of a network that is chosen, for one unit of its complexity
 
 
 @dataclass(frozen=True)
@@ -189,16 +189,23 @@ class _Run:
         self.seconds: dict[str, float] = {}
         self.state = SavedState(Path(plan.states or "-") / _state_name(job, plan), plan.states_after if plan.states else math.inf)
         self.gain = 1.0
+        self.makers: list[MakeLayer] = []  # of each slot of a network, or the one of a layer
+        self.layers: MakeLayer | Layers
 
     def read(self) -> None:
-        graph = parse_candidate(self.job.candidate).graph
-        self.make_layer = partial(compile_graph, graph)
-        self.objectives["complexity"] = float(complexity(graph))
+        candidate = parse_candidate(self.job.candidate)
+        graphs = candidate.sites
+        self.layers = layers_of(candidate, compile_graph)
+        self.makers = list(self.layers.makers) if isinstance(self.layers, Layers) else [self.layers]
+        self.objectives["complexity"] = float(sum(map(complexity, graphs)))
+        if candidate.choices:  # what is chosen makes a network small or large
+            count = sum(p.numel() for p in untrained(self.plan.full.pairs[0], candidate).parameters())
+            self.objectives["complexity"] += round(count / PARAMETERS_A_UNIT, 3)
         if self.plan.initialization == "gain":
-            self.gain = initial_gain(graph)
+            self.gain = initial_gain(candidate.graph)
             self.objectives["gain"] = self.gain
         if "flops" in self.plan.full.objectives:
-            self.objectives["flops"] = float(flops(graph))
+            self.objectives["flops"] = float(sum(map(flops, graphs)))
 
     def all_stages(self) -> None:
         with self._timed("numeric"):
@@ -224,10 +231,11 @@ class _Run:
             self.seconds[stage] = round(time.perf_counter() - start, 4)
 
     def _numeric(self) -> None:
-        for finding in filters.all_filters(self.make_layer, self.plan.filters):
-            if finding.reason:
-                raise _Rejected(finding.reason, finding.figure)
-        self.objectives["saved_per_element"] = filters.saved_per_element(self.make_layer(8))
+        for make_layer in dict.fromkeys(self.makers):
+            for finding in filters.all_filters(make_layer, self.plan.filters):
+                if finding.reason:
+                    raise _Rejected(finding.reason, finding.figure)
+        self.objectives["saved_per_element"] = round(fmean(filters.saved_per_element(make_layer(8)) for make_layer in self.makers), 3)
 
     def _quick(self, stage: Stage) -> None:
         """Raises _Rejected below the mean that the share to keep of the functions before reached."""
@@ -317,7 +325,7 @@ class _Run:
 
     def _train(self, pair: str, seed: int, rate: float, stage: Stage) -> Trained:
         return train(
-            pair, self.make_layer, seed, rate, stage.steps, self.plan.device, self.plan.slot,
+            pair, self.layers, seed, rate, stage.steps, self.plan.device, self.plan.slot,
             optimizer=stage.optimizer, gain=self.gain, state=self.state,
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from evosearch.judging.architectures import MakeLayer
+from evosearch.judging.architectures import Layers, MakeLayer
 from evosearch.judging.tasks import Split
 
 PART = 1024  # inputs that go through a network at once
@@ -45,8 +45,14 @@ def measure(network: Network, names: Sequence[str]) -> dict[str, float]:
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def noting(make_layer: MakeLayer, slots: list[nn.Module]) -> MakeLayer:
+def noting(make_layer: MakeLayer | Layers, slots: list[nn.Module]) -> MakeLayer | Layers:
     """`make_layer`, which puts each layer that it makes into `slots` as well."""
+    if isinstance(make_layer, Layers):
+        return replace(make_layer, makers=[_noting(make, slots) for make in make_layer.makers])
+    return _noting(make_layer, slots)
+
+
+def _noting(make_layer: MakeLayer, slots: list[nn.Module]) -> MakeLayer:
 
     def make(*features: int, **options: bool) -> nn.Module:
         slots.append(make_layer(*features, **options))
@@ -194,6 +200,23 @@ def _e_param(network: Network) -> float:
     return roc_area(*_predictions(network)) / math.log10(sum(p.numel() for p in network.model.parameters()))
 
 
+def multiply_adds(network: Network) -> float:
+    """Of one input: of a map, its outputs times the weights that each of them is a sum over; what activations and norms cost is not in it."""
+    found: list[int] = []
+
+    def note(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        found.append(out.numel() * module.weight[0].numel())  # type: ignore[union-attr, index]
+
+    maps = [m for m in network.model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
+    handles = [m.register_forward_hook(note) for m in maps]
+    try:
+        network.model(network.validation[0][:1].to(network.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return float(sum(found))
+
+
 _MEASURES: dict[str, Callable[[Network], float]] = {
     "score": lambda network: _score(network, network.model),
     "noise": with_noise,
@@ -205,5 +228,7 @@ _MEASURES: dict[str, Callable[[Network], float]] = {
     "massive": lambda network: float(torch.tensor(_each_slot(network, largest_over_median)).max()),  # of which one NaN is the largest
     "sparsity": lambda network: fmean(_each_slot(network, near_zero)),
     "calibration": lambda network: calibration_error(*_predictions(network)),
+    "params": lambda network: float(sum(p.numel() for p in network.model.parameters())),
+    "macs": multiply_adds,
     "e_param": _e_param,
 }

@@ -26,11 +26,11 @@ class Measure:
 
 
 ROWS = ("mlp", "deep-mlp")  # what takes any input
-IMAGES = ("plain-cnn", "resnet", "mobilenet", "efficientnet", "convnext", "vit", *ROWS)  # what takes an image `(N, C, H, W)`
+IMAGES = ("plain-cnn", "resnet", "mobilenet", "efficientnet", "convnext", "vit", "stages", *ROWS)  # what takes an image `(N, C, H, W)`
 OWN = "own"  # the architecture of a pair whose task is a user's whole training loop
 
 TASKS: dict[str, Measure] = {
-    "textures": Measure("accuracy", "%", +1, ("plain-cnn", "resnet", "mobilenet", "mlp", "efficientnet", "convnext", "vit"), classes=("",)),
+    "textures": Measure("accuracy", "%", +1, ("plain-cnn", "resnet", "mobilenet", "mlp", "efficientnet", "convnext", "vit", "stages"), classes=("",)),
     "photo": Measure("PSNR", "dB", +1, ("inr",), ("astronaut", "coffee", "chelsea")),
     "charlm": Measure("cross-entropy", "nats", -1, ("transformer",), classes=("",)),
     "digits": Measure("accuracy", "%", +1, ("mlp", "deep-mlp"), classes=("",)),
@@ -50,7 +50,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
 WIDEST = 4096
 WIDTHS = {
     "mlp": 64, "deep-mlp": 24, "inr": 64, "transformer": 48, "vit": 24, "plain-cnn": 16, "resnet": 16, "mobilenet": 16, "dncnn": 16,
-    "efficientnet": 12, "convnext": 16,
+    "efficientnet": 12, "convnext": 16, "stages": 16,
 }  # fmt: skip
 
 
@@ -90,6 +90,8 @@ OBJECTIVES: dict[str, Objective] = {
     "massive": Objective("", -1, "network", "largest slot output over the median of those that are not 0, by size; the worst slot", "arXiv 2402.17762"),
     "sparsity": Objective("%", +1, "network", "slot outputs of at most 0.001 of their deviation in size, mean over slots", "arXiv 2210.06313"),
     "calibration": Objective("%", -1, "network", "expected calibration error, 15 bins", "arXiv 1706.04599", classes=True),
+    "params": Objective("", -1, "network", "learnable numbers of the whole network"),
+    "macs": Objective("", -1, "network", "multiply-adds of its convolutions and linear maps for one input"),
     "e_param": Objective("", +1, "network", "area under the ROC curve over log10 of the parameters", "arXiv 2601.10740", classes=True),
 }
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from evosearch.compiler.module import compile_graph
-from evosearch.judging.architectures import build, factory
+from evosearch.judging.architectures import Layers, build, factory
 from evosearch.judging.architectures.factory import ModelError
+from evosearch.judging.architectures.slots import SlotsError
 from evosearch.judging.baselines import baseline
+from evosearch.judging.networks import check_choices
 from evosearch.judging.objectives import TASKS, own_models, parse_pair
 from evosearch.judging.tasks import task
+from evosearch.judging.train import network
+from evosearch.language.candidate import Choice
 from evosearch.language.formula import parse
 
 # What stands in the slot while a model is tried; with a value per channel, where candidates may have one.
@@ -50,7 +55,34 @@ def check_models(pairs: Iterable[str], slot: str = "act", per_channel: bool = Fa
                 _try(pair, _PER_CHANNEL if per_channel and slot == "act" else _LAYERS[slot], slot)
 
 
-def _try(pair: str, layer: str, slot: str) -> None:
+def check_networks(pairs: Iterable[str], slots: Sequence[str], choices: Mapping[str, Sequence[Choice]]) -> None:
+    """Whether every pair's network has so many slots, and every choice with each of its values. Raises ValueError for the first that has not.
+
+    A user's own model is tried with each value of each choice, the first ones elsewhere.
+    """
+    for pair in pairs:
+        for name, values in choices.items():
+            for value in values:
+                check_choices(pair, {name: value})
+        check_choices(pair, {})
+        first = {name: values[0] for name, values in choices.items()}
+        others = [first | {name: value} for name, values in choices.items() for value in values[1:]] if parse_pair(pair).is_own_model else []
+        with torch.random.fork_rng(devices=[]):
+            for chosen in (first, *others):
+                _check_slots(pair, slots, chosen)
+
+
+def _check_slots(pair: str, slots: Sequence[str], choices: Mapping[str, Choice]) -> None:
+    try:
+        if parse_pair(pair).is_own_model:
+            _try(pair, _LAYERS["act"], "act", slots, choices)
+        else:
+            network(pair, Layers([lambda *features, **options: nn.ReLU()] * len(slots), choices))
+    except SlotsError as error:
+        raise ValueError(f"{pair}: {error}; give as many slots as it has, or take other pairs") from None
+
+
+def _try(pair: str, layer: str, slot: str, slots: Sequence[str] = (), choices: Mapping[str, Choice] = MappingProxyType({})) -> None:
     """One forward pass of a batch of the pair's data, in which layers of `make_layer` must be called and be part of the model."""
     named = parse_pair(pair)
     data = task(named.task).load(named.variant)
@@ -63,10 +95,11 @@ def _try(pair: str, layer: str, slot: str) -> None:
         made[-1].register_forward_hook(lambda module, given, output: called.add(module))
         return made[-1]
 
+    layers = Layers([make_layer] * len(slots), choices) if slots else make_layer
     try:
-        model = build(named.architecture, make_layer, named.width, inputs[:2], data.outputs, slot, named.depth)
+        model = build(named.architecture, layers, named.width, inputs[:2], data.outputs, slot, named.depth)
         output = model(inputs)
-    except ModelError:
+    except (ModelError, SlotsError):
         raise
     except (Exception, SystemExit) as error:  # whatever the user's code may raise
         raise ModelError(f"the model `{named.architecture}` fails on {pair}{_place(named.architecture, error)}: {type(error).__name__}: {error}") from error

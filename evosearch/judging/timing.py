@@ -1,4 +1,4 @@
-"""Measured time relative to ReLU, of training and of inference, for the final table only: wall-clock time never selects."""
+"""Measured time relative to ReLU (of a network: to the usual one), of training and of inference, for the final table only: it never selects."""
 
 from __future__ import annotations
 
@@ -28,21 +28,32 @@ def inference_times(layers: Mapping[str, nn.Module]) -> dict[str, float]:
     return _all_relative({name: layer.eval() for name, layer in layers.items()}, _forward)
 
 
-def _all_relative(layers: Mapping[str, nn.Module], one_pass: Pass) -> dict[str, float]:
+def network_times(networks: Mapping[str, nn.Module], usual: nn.Module, x: torch.Tensor) -> dict[str, float]:
+    """The least time of each network's training step without the optimizer, on the inputs, over that of the usual network."""
+    return _all_relative(networks, _step, usual, x)
+
+
+def network_inference_times(networks: Mapping[str, nn.Module], usual: nn.Module, x: torch.Tensor) -> dict[str, float]:
+    """The same of the forward alone, in evaluation mode and without gradients."""
+    return _all_relative({name: network.eval() for name, network in networks.items()}, _forward, usual.eval(), x)
+
+
+def _all_relative(layers: Mapping[str, nn.Module], one_pass: Pass, usual: nn.Module | None = None, x: torch.Tensor | None = None) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        return {name: round(_relative(layer, x, one_pass), 2) for name, layer in layers.items()}
+        if x is None:
+            x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        return {name: round(_relative(layer, usual or nn.ReLU(), x, one_pass), 2) for name, layer in layers.items()}
     finally:
         torch.set_num_threads(threads)
 
 
-def _relative(layer: nn.Module, x: torch.Tensor, one_pass: Pass) -> float:
-    relu, least, reference = nn.ReLU(), float("inf"), float("inf")
+def _relative(layer: nn.Module, usual: nn.Module, x: torch.Tensor, one_pass: Pass) -> float:
+    least, reference = float("inf"), float("inf")
     for _ in range(ROUNDS):
         least = min(least, _seconds(layer, x, one_pass))
-        reference = min(reference, _seconds(relu, x, one_pass))
+        reference = min(reference, _seconds(usual, x, one_pass))
     return least / reference
 
 
@@ -57,6 +68,11 @@ def _seconds(layer: nn.Module, x: torch.Tensor, one_pass: Pass) -> float:
 def _forward_backward(layer: nn.Module, x: torch.Tensor) -> None:
     layer(x).backward(x.detach())  # type: ignore[no-untyped-call]
     x.grad = None
+
+
+def _step(network: nn.Module, x: torch.Tensor) -> None:
+    network(x).square().mean().backward()
+    network.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()

@@ -13,13 +13,14 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from evosearch.compiler.module import differentiable_twice
-from evosearch.judging.architectures import MakeLayer, build, factory
+from evosearch.compiler.module import compile_graph, differentiable_twice
+from evosearch.judging.architectures import Layers, MakeLayer, build, factory
 from evosearch.judging.measured import Network, answers, measure, noting
 from evosearch.judging.objectives import parse_pair
 from evosearch.judging.state import Saved, SavedState
 from evosearch.judging.tasks import Split, Task, task
 from evosearch.judging.tasks.plugin import Budget, Loop
+from evosearch.language.candidate import Candidate
 
 
 def _adam(model: nn.Module, rate: float) -> torch.optim.Optimizer:
@@ -47,22 +48,24 @@ def _unknown_network(names: Sequence[str]) -> dict[str, float]:
 class Trained:
     """A trained network's validation score in the task's unit; `test()` scores the test split, for whoever may look.
 
-    `measure(names)` gives further objectives of the network on the validation split (see `measured`).
+    `measure(names)` gives further objectives of the network on the validation split (see `measured`), and `model` is that network,
+    in evaluation mode; there is none of a user's whole training loop.
     """
 
     validation: float
     test: Callable[[], float] = field(compare=False)
     curve: tuple[float, ...] = ()  # mean training loss of each eighth of the steps
     measure: Callable[[Sequence[str]], dict[str, float]] = field(default=_unknown_network, compare=False)
+    model: nn.Module | None = field(default=None, compare=False, repr=False)
 
 
 def train(
-    pair: str, make_layer: MakeLayer, seed: int, rate: float, steps: int, device: str = "cpu", slot: str = "act",
+    pair: str, make_layer: MakeLayer | Layers, seed: int, rate: float, steps: int, device: str = "cpu", slot: str = "act",
     *, optimizer: str = "adam", gain: float = 1.0, state: SavedState | None = None,
 ) -> Trained:  # fmt: skip
     """Trains the pair's network at `rate` times the task's tuned rate, with warm-up and cosine decay.
 
-    - `slot`: which places of the architecture `make_layer` fills, see `architectures.build`.
+    - `slot`: which places of the architecture `make_layer` fills, see `architectures.build`. A network is given as `Layers`.
     - `optimizer`: a key of OPTIMIZERS. A task's own training loop has its own.
     - `gain`: the initial weights behind the first layer are so many times as large; 1 / sqrt(E f^2) keeps the variance of an
       activation `f` (the networks begin with LeCun's initialization, which is right for the identity).
@@ -73,12 +76,14 @@ def train(
     named = parse_pair(pair)
     job = task(named.task)
     if job.loop is not None:
+        if isinstance(make_layer, Layers):
+            raise ValueError(f"{job.name} is a training loop of its own, which takes one layer; a network is trained on other pairs")
         return _own_loop(job.name, job.loop, make_layer, seed, Budget(steps, rate, device))
     data = job.load(named.variant)
     base = factory.base_rate(named.architecture) if named.is_own_model else job.rates[named.architecture]
     slots: list[nn.Module] = []
     with _seeded(seed):
-        model = build(named.architecture, noting(make_layer, slots), named.width, data.train[0][:2], data.outputs, slot, named.depth).to(device)
+        model = network(pair, noting(make_layer, slots), slot).to(device)
         _scale(model, gain)
         if job.objective is not None:
             differentiable_twice(model)
@@ -86,8 +91,28 @@ def train(
         fit = _Fit(model, job, OPTIMIZERS[optimizer](model, rate * base), steps, device, named.batch or job.batch_size)
         losses = fit.run(data.train, seed, Saved(state, name) if state else None)
     model.eval()
-    network = Network(model, slots, data.validation, job.score, device, seed)
-    return Trained(_score(model, job, data.validation, device), partial(_score, model, job, data.test, device), _eighths(losses), partial(measure, network))
+    measured = partial(measure, Network(model, slots, data.validation, job.score, device, seed))
+    test = partial(_score, model, job, data.test, device)
+    return Trained(_score(model, job, data.validation, device), test, _eighths(losses), measured, model)
+
+
+def layers_of(candidate: Candidate, compiled: Callable[..., nn.Module] = compile_graph) -> MakeLayer | Layers:
+    """What makes the candidate's layers: of a network, in each of its slots."""
+    makers = {graph: partial(compiled, graph) for graph in candidate.sites}
+    return makers[candidate.graph] if candidate.is_layer else Layers([makers[graph] for graph in candidate.sites], candidate.choices)
+
+
+def untrained(pair: str, candidate: Candidate) -> nn.Module:
+    """The pair's network of this candidate, as the seed 0 makes it."""
+    with _seeded(0):
+        return network(pair, layers_of(candidate))
+
+
+def network(pair: str, make_layer: MakeLayer | Layers, slot: str = "act") -> nn.Module:
+    """The pair's network, freshly initialized from torch's generator."""
+    named = parse_pair(pair)
+    data = task(named.task).load(named.variant)
+    return build(named.architecture, make_layer, named.width, data.train[0][:2], data.outputs, slot, named.depth)
 
 
 def _eighths(losses: list[float]) -> tuple[float, ...]:

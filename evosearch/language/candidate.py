@@ -35,11 +35,32 @@ class Candidate:
         return hashlib.sha256(str(self).encode()).hexdigest()
 
     @property
+    def is_layer(self) -> bool:
+        """Whether it is one layer, for every place of a network: the slot `act` and no choices."""
+        return set(self.slots) == {"act"} and not self.choices
+
+    @property
     def graph(self) -> Graph:
-        """The one graph of a candidate that has only the slot `act`."""
-        if set(self.slots) != {"act"}:
-            raise ValueError(f"this candidate fills the slots {', '.join(sorted(self.slots))}; only `act` alone is one layer")
+        """The one graph of a candidate that is one layer. Raises ValueError for a network."""
+        if not self.is_layer:
+            filled = f"fills the slots {', '.join(self.slots) or 'none'}" + (f" and makes the choices {', '.join(self.choices)}" if self.choices else "")
+            raise ValueError(f"one layer is wanted here, and this candidate is a network: it {filled}")
         return self.slots["act"]
+
+    @property
+    def sites(self) -> tuple[Graph, ...]:
+        """The layers of the slots act0, act1, ... in the order of their numbers, or the one of `act`. Raises ValueError for other slots."""
+        if set(self.slots) == {"act"}:
+            return (self.slots["act"],)
+        names = slot_names(len(self.slots))
+        if not names or set(self.slots) != set(names):
+            raise ValueError(f"the slots of a network are `act`, or act0, act1 and so on without a gap; received {', '.join(sorted(self.slots)) or 'none'}")
+        return tuple(self.slots[name] for name in names)
+
+
+def slot_names(count: int) -> tuple[str, ...]:
+    """act0, act1, ...: the slots of a network of so many."""
+    return tuple(f"act{i}" for i in range(count))
 
 
 def parse_candidate(text: str) -> Candidate:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from evosearch.language.candidate import parse_candidate
+from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.language.graph import Axes, Graph, depends_on, parameters, reaches, walk
 from evosearch.meaning.derive import derivative, has_statistics
 from evosearch.meaning.facts import complexity
@@ -18,6 +19,7 @@ _PROBE: Array = np.linspace(-10.0, 10.0, 401)
 _CENTER = np.abs(_PROBE) <= 4.0
 _LARGEST = 1e3  # on [-4, 4]: beyond it a network of two layers overflows half precision
 _SMALLEST = 1e-4
+AFFINE = "numeric:affine"
 
 
 @dataclass(frozen=True)
@@ -32,36 +34,46 @@ class Verdict:
 
 
 class Screen:
-    """Remembers every function asked so far, pending ones too, and says what need not be trained."""
+    """Remembers every function asked so far, pending ones too, and says what need not be trained.
+
+    A network is screened slot by slot. One slot may be linear if another is not; two networks are the same if their choices are
+    and the functions in each of their slots.
+    """
 
     def __init__(self, max_nodes: int, max_parameters: int, max_cost: int | None = None, required: Requirements | None = None) -> None:
         self.max_nodes, self.max_parameters, self.max_cost = max_nodes, max_parameters, max_cost
         self.required = required or Requirements()
-        self._asked: dict[bytes, list[tuple[int, Graph]]] = {}
+        self._asked: dict[bytes, list[tuple[int, Candidate]]] = {}
 
     def check(self, candidate: str) -> Verdict | None:
         """The verdict on a candidate's text, or None when it is worth a worker's time."""
-        graph = parse_candidate(candidate).graph
-        reason = self._static(graph) or numeric(graph)
+        read = parse_candidate(candidate)
+        graphs = read.sites
+        reason = self._hopeless(graphs)
         if reason:
             return Verdict("rejected", reason)
-        cost = complexity(graph)
+        cost = sum(map(complexity, graphs))
         if self.max_cost is not None and cost > self.max_cost:
             return Verdict("rejected", "static:cost", figure=float(cost))
-        broken = unmet(graph, self.required)
-        if broken:
-            return Verdict("rejected", f"require:{broken[0]}", figure=broken[1] if broken[1] is not None and math.isfinite(broken[1]) else None)
-        key = fingerprints([graph])[0]
-        for index, other in self._asked.get(key or b"", []):
-            if equal(graph, other):
+        for graph in dict.fromkeys(graphs):
+            broken = unmet(graph, self.required)
+            if broken:
+                return Verdict("rejected", f"require:{broken[0]}", figure=broken[1] if broken[1] is not None and math.isfinite(broken[1]) else None)
+        for index, other in self._asked.get(_key(read), []):
+            if other.slots.keys() == read.slots.keys() and other.choices == read.choices and all(map(equal, graphs, other.sites)):
                 return Verdict("duplicate", "duplicate", index)
         return None
 
     def add(self, index: int, candidate: str) -> None:
         """Counts a dispatched candidate among the functions asked so far."""
-        graph = parse_candidate(candidate).graph
-        key = fingerprints([graph])[0]
-        self._asked.setdefault(key or b"", []).append((index, graph))
+        read = parse_candidate(candidate)
+        self._asked.setdefault(_key(read), []).append((index, read))
+
+    def _hopeless(self, graphs: Sequence[Graph]) -> str | None:
+        """The first slot's reason that has one; `affine` is one only where every slot is."""
+        reasons = {graph: self._static(graph) or numeric(graph) for graph in graphs}
+        found = next((reason for reason in reasons.values() if reason and reason != AFFINE), None)
+        return found or (AFFINE if all(reasons.values()) else None)
 
     def _static(self, graph: Graph) -> str | None:
         if graph.size > self.max_nodes:
@@ -79,6 +91,12 @@ class Screen:
             if isinstance(node.value, Axes) and not depends_on(node.args[0]):
                 return "static:statistic_of_constant"
         return None
+
+
+def _key(candidate: Candidate) -> bytes:
+    """Equal for equal functions in the same slots of networks of the same choices: the fingerprints of the slots after the choices."""
+    choices = "; ".join(f"{name} := {value!r}" for name, value in sorted(candidate.choices.items()))
+    return b"\n".join([choices.encode() if choices else b"", *(key or b"" for key in fingerprints(list(candidate.sites)))])
 
 
 def numeric(graph: Graph) -> str | None:
@@ -99,7 +117,7 @@ def numeric(graph: Graph) -> str | None:
         return "numeric:constant"
     bend = np.abs(np.diff(center, 2)).max()
     if bend < 1e-6 * (center.max() - center.min()):
-        return "numeric:affine"
+        return AFFINE
     if np.mean(np.abs(gradient) > _SMALLEST) < 0.1:
         return "numeric:flat"
     return None

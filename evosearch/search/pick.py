@@ -12,6 +12,8 @@ from evosearch.job import FULL_TEST
 from evosearch.search.pareto import admitted, nondominated
 from evosearch.search.scale import GOALS, Goal, Scale, point
 
+CONTROLS = {"control:random": "random search", "control:tuned": "tuned usual functions"}  # what a search is measured against, in words
+
 Row = Mapping[str, Any]
 R = TypeVar("R", bound=Row)
 
@@ -95,10 +97,14 @@ def pick(rows: Sequence[Row], scale: Scale, goals: Sequence[Goal] = GOALS) -> Pi
     return Pick(chosen["index"], chosen["candidate"], bool(leading))
 
 
-def contestants(rows: Sequence[Row], chosen: Pick | None, usual: str, strongest: int = 3) -> list[str]:
-    """The candidates of the final check: the pick, the strongest baselines by mean, and the usual one; none where there is no pick to check."""
+def contestants(rows: Sequence[Row], chosen: Pick | None, usual: str, strongest: int = 3, controls: bool = False) -> list[str]:
+    """The candidates of the final check: the pick, the strongest baselines by mean, and the usual one; none where there is no pick to check.
+
+    With `controls` the best of each control as well.
+    """
     if chosen is None:
         return []
     baselines = [r for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]]
     ranked = sorted(baselines, key=lambda r: (-r["objectives"]["mean"], r["index"]))[:strongest]
-    return list(dict.fromkeys([chosen.candidate, *(r["candidate"] for r in ranked), usual]))
+    best = [r["candidate"] for r in best_controls(rows).values()] if controls else []
+    return list(dict.fromkeys([chosen.candidate, *(r["candidate"] for r in ranked), usual, *best]))

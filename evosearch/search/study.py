@@ -52,6 +52,7 @@ class Settings:
     trivial: str = "identity"  # the baseline that gives what no layer gives
     usual: str = "relu"  # and what the usual one gives: the quality bar is half way between
     goals: tuple[Goal, ...] = GOALS  # what selection optimizes beside the mean
+    check_controls: bool = False  # whether the final check has the best of each control too
 
 
 class Study:
@@ -168,7 +169,7 @@ class Study:
         self._freeze()
         self._final = []
         first = FINAL_INDEX + 1000 * self._search_end
-        for candidate in contestants(self.rows(), self.pick(), self._usual()):
+        for candidate in contestants(self.rows(), self.pick(), self._usual(), controls=self.settings.check_controls):
             for pair in self.settings.final_pairs:
                 job = Job(first + len(self._final), candidate, FINAL_SEED, "final", (pair,), {})
                 self._register(job, Proposal(candidate, (), "final"), [])

@@ -17,8 +17,9 @@ from evosearch.config import load
 from evosearch.judging.architectures import build, factory
 from evosearch.judging.architectures.factory import ModelError
 from evosearch.judging.objectives import check_models_given, own_models, parse_pair
-from evosearch.judging.preflight import check_models, introduction
-from evosearch.judging.train import train
+from evosearch.judging.preflight import check_models, check_networks, introduction
+from evosearch.judging.train import train, untrained
+from evosearch.language.candidate import parse_candidate
 from evosearch.run import prepare
 
 NETS = """
@@ -264,3 +265,27 @@ def test_a_model_without_a_width_on_a_file_of_ones_own(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "data mine: 60 rows" in done.stdout
     assert "mine/my_models:Whole" in done.stdout.splitlines()[-2]
+
+
+def test_a_model_of_ones_own_takes_choices_as_keyword_arguments(tmp_path, monkeypatch):
+    (tmp_path / "choosing_4.py").write_text(
+        "from torch import nn\n"
+        "def net(make_layer, inputs, outputs, width=8, heads=1):\n"
+        "    if heads == 3:\n"
+        "        raise ValueError('no three heads')\n"
+        "    parts = [part for _ in range(heads) for part in (nn.Linear(64, 64), make_layer(64))]\n"
+        "    return nn.Sequential(*parts, make_layer(64), nn.Linear(64, outputs))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pair = "digits/choosing_4:net"
+    check_networks([pair], ["act0", "act1"], {"heads": (1,)})
+    with pytest.raises(ValueError, match=r"choosing_4:net makes 3 activations, so its slots are act0 to act2; received act0, act1; give"):
+        check_networks([pair], ["act0", "act1"], {"heads": (1, 2)})  # another value, other slots
+    check_networks([pair], ["act"], {"heads": (1, 2)})
+    with pytest.raises(ModelError, match="no three heads"):
+        check_networks([pair], ["act"], {"heads": (1, 3)})
+    with pytest.raises(ModelError, match="which it does not take: got an unexpected keyword argument 'norm'"):
+        check_networks([pair], ["act"], {"norm": ("batch",)})
+    with pytest.raises(ModelError, match="given its width by the pair, and the network chooses it too"):
+        check_networks(["digits/choosing_4:net.16"], ["act"], {"width": (8, 16)})
+    assert sum(p.numel() for p in untrained(pair, parse_candidate("act := relu(x); heads := 2")).parameters()) == 2 * (64 * 64 + 64) + 64 * 10 + 10

@@ -9,13 +9,12 @@ from evosearch.judging.architectures.slots import Builder, Filler, initialized
 
 def plain_cnn(fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """Convolutions without normalization; depth counts them (default 3)."""
-    c = width
-    more = [m for _ in range((depth or 3) - 2) for m in (nn.Conv2d(2 * c, 2 * c, 3, 1, 1), fill.act(2 * c))]
+    c, more = width, range((depth or 3) - 2)
     return initialized(
         nn.Sequential(
             nn.Conv2d(sample.shape[1], c, 3, 2, 1), fill.act(c),
             nn.Conv2d(c, 2 * c, 3, 2, 1), fill.act(2 * c),
-            *more,
+            *[m for _ in more for m in (nn.Conv2d(2 * c, 2 * c, 3, 1, 1), fill.act(2 * c))],
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * c, outputs),
         )
     )  # fmt: skip
@@ -91,8 +90,11 @@ class DnCNN(nn.Module):
     def __init__(self, fill: Filler, width: int, depth: int | None, sample: Tensor, outputs: int) -> None:
         super().__init__()
         c, colors = width, sample.shape[1]
-        middle = [m for _ in range(depth or 2) for m in (nn.Conv2d(c, c, 3, 1, 1, bias=False), *fill.norm_act(c))]
-        self.noise = nn.Sequential(nn.Conv2d(colors, c, 3, 1, 1), fill.act(c), *middle, nn.Conv2d(c, colors, 3, 1, 1))
+        self.noise = nn.Sequential(
+            nn.Conv2d(colors, c, 3, 1, 1), fill.act(c),
+            *[m for _ in range(depth or 2) for m in (nn.Conv2d(c, c, 3, 1, 1, bias=False), *fill.norm_act(c))],
+            nn.Conv2d(c, colors, 3, 1, 1),
+        )  # fmt: skip
         initialized(self)
 
     def forward(self, x: Tensor) -> Tensor:

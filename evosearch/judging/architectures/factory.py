@@ -18,7 +18,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from evosearch.judging.architectures.slots import MakeLayer
+from evosearch.judging.architectures.slots import Filler
 from evosearch.plugin import loaded
 
 RATE = 3e-3  # with the usual multiples 1/3, 1 and 3: Adam's own 1e-3 up to 1e-2, where small networks of few steps are best
@@ -39,18 +39,22 @@ def find(name: str) -> Callable[..., object]:
     return found
 
 
-def build(name: str, make_layer: MakeLayer, width: int | None, depth: int | None, sample: Tensor, outputs: int, slot: str) -> nn.Module:
+def build(name: str, fill: Filler, width: int | None, depth: int | None, sample: Tensor, outputs: int) -> nn.Module:
     """What `function(make_layer, inputs, outputs)` returns; `inputs` is the shape of one input, e.g. `(1, 16, 16)`.
 
-    `width` and `depth` are passed where the pair states them, `slot` where the function takes it or it is another than
-    `act`. Raises ModelError for a function that cannot be called so, or that returns no module.
+    `width` and `depth` are passed where the pair states them or a network chooses them, as are its other choices; `slot` where the
+    function takes it or it is another than `act`. Raises ModelError for a function that cannot be called so, or that returns no module.
     """
-    function, inputs = find(name), tuple(sample.shape[1:])
+    function, inputs, make_layer = find(name), tuple(sample.shape[1:]), fill.make
     options: dict[str, object] = {key: value for key, value in (("width", width), ("depth", depth)) if value is not None}
+    twice = [key for key in options if key in fill.choices]
+    if twice:
+        raise ModelError(f"the model `{name}` is given its {twice[0]} by the pair, and the network chooses it too; leave it out of one of the two")
+    options |= fill.choices
     try:
         signature = inspect.signature(function)
-        if slot != "act" or "slot" in signature.parameters:
-            options["slot"] = slot
+        if fill.slot != "act" or "slot" in signature.parameters:
+            options["slot"] = fill.slot
         signature.bind(make_layer, inputs, outputs, **options)
     except (TypeError, ValueError) as error:  # ValueError: a function of C without a signature
         call = ", ".join(["make_layer", "inputs", "outputs", *(f"{key}={value!r}" for key, value in options.items())])

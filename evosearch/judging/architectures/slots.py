@@ -3,21 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+
+from evosearch.language.candidate import Choice
 
 MakeLayer = Callable[..., nn.Module]  # (num_features), and (num_features, apply_act=False) in the slot norm_act
 Builder = Callable[["Filler", int, int | None, Tensor, int], nn.Module]  # slots, width, depth, sample, outputs
 
 
+class SlotsError(ValueError):
+    """A network fills other slots than its architecture has."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a network: what makes those of act0, act1, ... (a single one is for every place), and what it chooses."""
+
+    makers: Sequence[MakeLayer]
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+
+class InOrder:
+    """`make_layer` of an architecture without stages: each call makes the layer of the next slot."""
+
+    def __init__(self, makers: Sequence[MakeLayer]) -> None:
+        self.makers, self.made = makers, 0
+
+    def __call__(self, *features: int, **options: bool) -> nn.Module:
+        self.made += 1
+        if len(self.makers) == 1:
+            return self.makers[0](*features, **options)
+        if self.made > len(self.makers):
+            return nn.Identity()  # how many there are to be is said once they are counted
+        return self.makers[self.made - 1](*features, **options)
+
+    def check(self, architecture: str) -> None:
+        """Raises SlotsError when there were more or fewer calls than slots."""
+        if len(self.makers) not in (1, self.made):
+            raise SlotsError(
+                f"the network {architecture} makes {self.made} activations, so its slots are {_named(self.made)}; received {_named(len(self.makers))}"
+            )
+
+
+def _named(count: int) -> str:
+    return "act0" if count == 1 else f"act0 to act{count - 1}" if count > 2 else "act0, act1" if count else "none"
+
+
+def check_stages(makers: Sequence[MakeLayer], stages: int, architecture: str) -> None:
+    """Raises SlotsError unless there is a layer for every place, or one for each stage."""
+    if len(makers) not in (1, stages):
+        raise SlotsError(f"the slots of {architecture} are its stages, {_named(stages)}; received {_named(len(makers))}")
+
+
 @dataclass(frozen=True)
 class Filler:
-    """The layers of each place, by the slot that `make` is for."""
+    """The layers of each place, by the slot that `make` is for; those of `stages` and `choices` are a network's."""
 
     make: MakeLayer
     slot: str
+    stages: Sequence[MakeLayer] = ()
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+    def of_stage(self, number: int) -> MakeLayer:
+        """What makes the activations of a stage, for an architecture whose slots are its stages."""
+        return self.stages[number] if len(self.stages) > 1 else self.make
 
     def act(self, channels: int) -> nn.Module:
         """An activation without a norm before it."""

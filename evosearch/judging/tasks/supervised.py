@@ -16,6 +16,7 @@ from evosearch.judging.tasks import Data, Split, Task, accuracy
 # Base rates for data that nobody tuned: between those of the built-in tasks on the same architecture.
 RATES = {
     "mlp": 1e-2, "deep-mlp": 1e-2, "plain-cnn": 1e-2, "resnet": 1e-2, "mobilenet": 2e-2, "efficientnet": 1e-2, "convnext": 1e-2, "vit": 5e-3,
+    "stages": 1e-2,
 }  # fmt: skip
 CUTS = (0.7, 0.85)  # train up to the first, validation up to the second, test after it
 

@@ -43,5 +43,5 @@ TASK = Task(
     loss=F.cross_entropy,
     score=accuracy,
     batch_size=32,
-    rates={"plain-cnn": 2e-2, "resnet": 2e-2, "mobilenet": 3e-2, "mlp": 5e-3, "efficientnet": 1e-2, "convnext": 1e-2, "vit": 5e-3},
+    rates={"plain-cnn": 2e-2, "resnet": 2e-2, "mobilenet": 3e-2, "mlp": 5e-3, "efficientnet": 1e-2, "convnext": 1e-2, "vit": 5e-3, "stages": 2e-2},
 )
