@@ -105,9 +105,14 @@ def open_study(config: Config, log: Log) -> Study:
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
         check_controls=config.network is not None,
     )  # fmt: skip
+    proposer = make_portfolio(config.proposers, space, config.controls, config.judging.goals, config.sharing == "earned")
+    return Study(log, proposer, screen_of(config, space), settings)
+
+
+def screen_of(config: Config, space: SearchSpace) -> Screen:
+    """The driver's own checks of a configuration."""
     required = Requirements(**config.space.require.model_dump())
-    screen = Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.controls)), config.judging.filters.cost, required)
-    return Study(log, make_portfolio(config.proposers, space, config.controls, config.judging.goals, config.sharing == "earned"), screen, settings)
+    return Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.controls)), config.judging.filters.cost, required)
 
 
 def prepare(directory: Path, config: Config, accept_new_environment: bool = False, plugins: Sequence[PlugIn] = ()) -> Config:

@@ -10,7 +10,7 @@ import typer
 from evosearch.cli.app import app, printable
 from evosearch.cli.judging import evaluate, inspect, tasks, verify
 from evosearch.cli.layers import explain, export, library, operators
-from evosearch.cli.search import resume, run, top
+from evosearch.cli.search import check, resume, run, top
 
 # in the order of --help; a formula may start with a minus sign
 for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify):
@@ -18,6 +18,9 @@ for _command in (run, resume, top, export, explain, tasks, operators, library, e
 _data = typer.Typer(help="Look at data files of your own.")
 _data.command()(inspect)
 app.add_typer(_data, name="data")
+_space = typer.Typer(help="Look at a search before it is started.")
+_space.command()(check)
+app.add_typer(_space, name="space")
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries its own copy of click, whose usage error has no public name
 

@@ -128,3 +128,25 @@ def top(directory: Run, plugin: Plugins = None) -> None:
 
     plugins = load_plugins(plugin)
     _show(read(directory, stored(directory, plugins)[0]))
+
+
+def check(
+    config: Annotated[Path, typer.Argument(help="A YAML of a search, or the name of one of search_spaces/.")],
+    set_: Set = None,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train eight functions to estimate minutes and disk.")] = True,
+    plugin: Plugins = None,
+) -> None:
+    """Say how large a search's space is, draw twenty samples, and estimate minutes and disk from eight trainings."""
+    plugins = load_plugins(plugin)
+    from evosearch.config import load
+
+    loaded = load(str(config), set_ or [])
+    from evosearch.estimate import TRIED, estimate_lines, passing, samples, size_line, tried
+
+    space = loaded.space.space()
+    print_lines([size_line(space), ""])
+    texts, verdicts = samples(loaded, space, seed)
+    print_lines([*texts, "", f"the driver's screen, of these {len(texts)}: {', '.join(f'{reason} {n}' for reason, n in verdicts.most_common())}"])
+    if train:
+        print_lines(["", *estimate_lines(loaded, tried(loaded, passing(loaded, space, seed, TRIED), plugins))])

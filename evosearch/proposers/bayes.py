@@ -94,7 +94,7 @@ def _schema(space: SearchSpace, told: list[Told], seed: int) -> Tree:
 
     def suggest(kind: str, place: str) -> Tree:
         ways = space.productions[kind]
-        name = trial.suggest_categorical(place, [way.name for way in ways])
+        name = trial.suggest_categorical(f"{place}:{kind}", [way.name for way in ways])
         way = next(way for way in ways if way.name == name)
         return name, tuple(suggest(arg, f"{place}.{i}") for i, arg in enumerate(way.args))
 
@@ -104,9 +104,9 @@ def _schema(space: SearchSpace, told: list[Told], seed: int) -> Tree:
 
 
 def _choices(tree: Tree, space: SearchSpace, kind: str, place: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Each part's place, with its type and production."""
+    """Each part's place and type (another branch may have another there), and its type and production."""
     name, parts = tree
-    yield place, (kind, name)
+    yield f"{place}:{kind}", (kind, name)
     way = next(way for way in space.productions[kind] if way.name == name)
     for i, (part, arg) in enumerate(zip(parts, way.args, strict=True)):
         yield from _choices(part, space, arg, f"{place}.{i}")

@@ -115,5 +115,9 @@ def promote_bar(means: Sequence[float], share: float) -> float:
         return -CLIP
     if not count:
         return _BLIND
-    going_on = math.ceil(share * count + _ERRORS * math.sqrt(count * share * (1 - share)))
-    return sorted(means)[max(0, count - going_on)]
+    return sorted(means)[max(0, count - going_on(count, share))]
+
+
+def going_on(count: int, share: float) -> int:
+    """Of so many functions those that go on, three standard errors of the share among them."""
+    return math.ceil(share * count + _ERRORS * math.sqrt(count * share * (1 - share)))

@@ -65,6 +65,23 @@ def count(space: SearchSpace) -> float:
     return of(space.root)
 
 
+def count_up_to(space: SearchSpace, largest: int) -> int:
+    """The number of trees with at most `largest` productions, listed numbers only."""
+    grammar = space.productions
+
+    @cache
+    def of(kind: str, size: int) -> int:
+        return sum(inputs(way.args, size - 1) for way in grammar[kind])
+
+    @cache
+    def inputs(kinds: tuple[str, ...], size: int) -> int:
+        if not kinds:
+            return size == 0
+        return sum(of(kinds[0], first) * inputs(kinds[1:], size - first) for first in range(1, size - len(kinds) + 2))
+
+    return sum(of(space.root, size) for size in range(1, largest + 1))
+
+
 def smallest_first(grammar: Grammar, kind: str, largest: int) -> Iterator[Tree]:
     """Every tree of a type with at most `largest` productions, those of fewer first."""
 
