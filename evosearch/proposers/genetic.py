@@ -7,6 +7,7 @@ classes, whose hash is a memory address unless the classes say otherwise.
 
 from __future__ import annotations
 
+import math
 import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from deap import base, gp, tools
 
 from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.proposers import Outcome, Proposal
+from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace, Tree
 from evosearch.space.trees import grow
 
@@ -26,6 +28,8 @@ FOUNDERS = 16  # random candidates before selection has anything to say
 TRIES = 50
 TOURNAMENT = 5
 GREED = 0.5
+LITTER = 8  # children of which the most hopeful is proposed
+HOPEFUL = 0.8  # else one child as it comes
 _AGAIN = 0.3  # after each change of a child, the chance of one more
 
 Mutation = Callable[[Any], Any]
@@ -89,17 +93,21 @@ class GeneticProposer:
         self.space, self.objectives = space, ("mean", *goals)
         self.population: list[Parent] = []
         self.variation = Variation(space)
+        self.neighbours = Neighbours(space)
 
     def tell(self, outcome: Outcome) -> None:
         """Takes an outcome into the population if it lies in the space and is measured; NSGA-II says who stays."""
         parent = parent_of(outcome, self.space, self.objectives)
+        if parent is not None:
+            self.neighbours.tell(parse_candidate(outcome.candidate), parent.mean)
         if parent is not None and all(parent.canonical_id != other.canonical_id for other in self.population):
             self.population = survivors([*self.population, parent], POPULATION)
 
     def ask(self, rng: random.Random) -> Proposal:
         if len(self.population) < FOUNDERS:
             return Proposal(str(self.space.sample(rng)), (), self.name)
-        return self.variation.child(lambda: tournament(self.population, rng), rng, self.name)
+        hopeful = self.neighbours if rng.random() < HOPEFUL else None
+        return self.variation.child(lambda: tournament(self.population, rng), rng, self.name, hopeful)
 
 
 def tournament(population: Sequence[Parent], rng: random.Random) -> Parent:
@@ -165,8 +173,19 @@ class Variation:
             stack.append((_name(node), parts))
         return stack.pop()
 
-    def child(self, pick: Callable[[], Parent], rng: random.Random, name: str) -> Proposal:
-        """A child of picked parents that lies in the space and is none of them; a random candidate after so many tries."""
+    def child(self, pick: Callable[[], Parent], rng: random.Random, name: str, neighbours: Neighbours | None = None) -> Proposal:
+        """A child of picked parents, with `neighbours` the most hopeful of several; a random candidate where there is none."""
+        litter = self._litter(pick, rng, 1 if neighbours is None else LITTER)
+        if neighbours is not None and litter:
+            expected = neighbours.expected([candidate for candidate, _ in litter])
+            best = max(range(len(litter)), key=expected.__getitem__)
+            litter = [litter[best]] if math.isfinite(expected[best]) else []
+        candidate, ids = litter[0] if litter else (self.space.sample(rng), ())
+        return Proposal(str(candidate), ids, name)
+
+    def _litter(self, pick: Callable[[], Parent], rng: random.Random, size: int) -> list[tuple[Candidate, tuple[str, ...]]]:
+        """So many children that lie in the space and are none of their parents."""
+        found: list[tuple[Candidate, tuple[str, ...]]] = []
         with _lent_randomness(rng):
             for _ in range(TRIES):
                 parents = [pick()]
@@ -178,11 +197,13 @@ class Variation:
                     tree = rng.choice(self.mutations)(tree)
                 while rng.random() < _AGAIN:
                     tree = rng.choice(self.mutations)(tree)
-                found = self.space.build(self.read(tree))
+                candidate = self.space.build(self.read(tree))
                 ids = tuple(parent.canonical_id for parent in parents)
-                if found is not None and found.canonical_id not in ids:
-                    return Proposal(str(found), ids, name)
-        return Proposal(str(self.space.sample(rng)), (), name)
+                if candidate is not None and candidate.canonical_id not in ids:
+                    found.append((candidate, ids))
+                if len(found) == size:
+                    break
+        return found
 
     def mutant(self, tree: Tree, rng: random.Random) -> Candidate | None:
         """One change of a tree; None where it breaks a limit of the space."""
