@@ -10,6 +10,7 @@ from evosearch.config import ConfigError, load
 from evosearch.language.candidate import parse_candidate
 from evosearch.proposers import Outcome
 from evosearch.proposers.registry import PROPOSERS, make_proposer
+from evosearch.sections import SpaceSection
 from evosearch.space.grammar import GrammarSpace
 from evosearch.space.network import NetworkSpace
 from evosearch.space.operators import OperatorSpace
@@ -119,7 +120,7 @@ budget: {{evaluations: 5}}
     ("section", "message"),
     [
         ("{operators: [add, tanh], max_nodes: 8, layers: [relu]}", "operators and layers"),
-        ("{layers: [relu], constants: true}", "`constants` goes with operators"),
+        ("{layers: [relu], constants: false}", "`constants` goes with operators"),
         ("{slot: act}", "a space has operators, a grammar or layers"),
         ("{slots: 2}", "goes with `formula:`"),
         ("{slots: {act0: {max_nodes: 8}}}", "every slot has"),
@@ -135,17 +136,14 @@ def test_a_space_section_that_makes_no_sense(tmp_path, section, message):
         load(str(file))
 
 
-def test_a_space_section_makes_each_kind(tmp_path):
-    file = tmp_path / "space.yaml"
-    found = []
-    for section in (
-        "{grammar: {f: ['{u} + {u}'], u: [x, tanh(x)]}}",
-        "{layers: [relu, gelu]}",
-        "{slots: 3, formula: {layers: [relu, gelu]}, choices: {depth: [1, 2]}}",
-        "{slots: {act0: {layers: [relu]}, act1: {operators: [add, tanh], max_nodes: 5}}}",
-        "{choices: {depth: [1, 2]}}",
-    ):
-        file.write_text(SECTION.format(section).replace("space:\n  ", "space: "))
-        found.append(load(str(file)).space.space())
+def test_a_space_section_makes_each_kind():
+    sections = (
+        {"grammar": {"f": ["{u} + {u}"], "u": ["x", "tanh(x)"]}},
+        {"layers": ["relu", "gelu"]},
+        {"slots": 3, "formula": {"layers": ["relu", "gelu"]}, "choices": {"depth": [1, 2]}},
+        {"slots": {"act0": {"layers": ["relu"]}, "act1": {"operators": ["add", "tanh"], "max_nodes": 5}}},
+        {"choices": {"depth": [1, 2]}},
+    )
+    found = [SpaceSection.model_validate(section).space() for section in sections]
     assert [count(space) for space in found] == [4, 2, 16, float("inf"), 2]
     assert len({str(found[2].sample(random.Random(k))) for k in range(100)}) == 16

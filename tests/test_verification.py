@@ -20,7 +20,7 @@ from evosearch.verification import FIRST_SEED, leaders, table_of, verify
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("verified") / "run"
     controls = "controls={random: 1, tuned: 1}"
-    config = load("smoke.yaml", [controls, "execution.executor=serial", "judging.promote=0.5", "budget.evaluations=40"])
+    config = load("smoke.yaml", [controls, "execution.executor=serial", "judging.promote=0.5", "budget.evaluations=40", "seed=1"])
     config = prepare(directory, config)
     assert run(config, directory, on_notice=lambda text: None)
     return directory, config

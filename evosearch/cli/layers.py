@@ -29,7 +29,7 @@ def export(
     plugin: Plugins = None,
     model: Models = None,
 ) -> None:
-    """Write a layer, or a trained network, as files that need torch only."""
+    """Write a layer or a trained network as files for torch alone."""
     chosen = [option for option in (best, id_, formula) if option]
     if len(chosen) != 1 or (formula is None) == (directory is None):
         raise ValueError("export takes a run with --best or --id ID, or no run and --formula TEXT")
