@@ -28,7 +28,7 @@ def main() -> None:
     space = config.space.space()
     rng = random.Random(0)
     outcomes = []
-    for k in range(chosen.told):
+    for k in range(chosen.told + chosen.asks):
         score = rng.gauss(0, 1)
         scores = {"mean": score, "worst": score - 1, "complexity": -float(k % 50), "saved_per_element": -1.0}
         outcomes.append(Outcome(k, str(space.sample(rng)), "random", "ok" if rng.random() > 0.1 else "nonfinite", scores))
@@ -36,11 +36,12 @@ def main() -> None:
     for name in chosen.proposers:
         proposer = make_portfolio(config.proposers, space, by_earnings=True) if name == "portfolio" else make_proposer(name, space)
         tells, asks = [], []
-        for outcome in outcomes:
+        for outcome in outcomes[: chosen.told]:
             start = time.perf_counter()
             proposer.tell(outcome)
             tells.append(time.perf_counter() - start)
-        for k in range(chosen.asks):
+        for k, outcome in enumerate(outcomes[chosen.told :]):
+            proposer.tell(outcome)  # as in a search: what a proposer works out of all that it knows is part of the next ask
             start = time.perf_counter()
             proposer.ask(random.Random(k))
             asks.append(time.perf_counter() - start)

@@ -28,7 +28,7 @@ FOUNDERS = 16  # random candidates before selection has anything to say
 TRIES = 50
 TOURNAMENT = 5
 GREED = 0.5
-LITTER = 8  # children of which the most hopeful is proposed
+LITTER = 6  # children of which the most hopeful is proposed
 HOPEFUL = 0.8  # else one child as it comes
 _AGAIN = 0.3  # after each change of a child, the chance of one more
 

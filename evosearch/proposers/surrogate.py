@@ -33,7 +33,7 @@ from evosearch.space.trees import count, is_finite
 
 _WHOLE = 20_000  # a finite space of at most so many trees is looked through
 _LOOKED = 1000  # candidates of a finite space an ask
-_SAMPLED, _MUTATED = 16, 64  # candidates of any other space an ask
+_SAMPLED, _MUTATED = 12, 40  # candidates of any other space an ask
 _PARENTS = 10
 _JOINT = 50  # the most hopeful, over which a function is drawn
 _BEST, _LATEST = 128, 128  # what was told that the process knows
