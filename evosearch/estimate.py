@@ -6,14 +6,14 @@ import math
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from itertools import count as count_from
+from itertools import islice
 from statistics import fmean
 
 from evosearch.config import Config
-from evosearch.execution import make_executor
+from evosearch.evaluation import run_jobs
 from evosearch.job import FULL_TEST, Job, Result
-from evosearch.judging.evaluate import ENTRY, Plan
 from evosearch.plugin import PlugIn
 from evosearch.run import plan_of, screen_of
 from evosearch.search.scale import going_on
@@ -36,44 +36,34 @@ def size_line(space: SearchSpace) -> str:
 
 def samples(config: Config, space: SearchSpace, seed: int) -> tuple[list[str], Counter[str]]:
     """Twenty candidates, and what the driver's screen says of them, by reason; "passes" for those that would be dispatched."""
-    rng, screen = random.Random(seed), screen_of(config, space)
-    texts, verdicts = [], Counter[str]()
-    for i in range(SAMPLES):
-        text = str(space.sample(rng))
-        verdict = screen.check(text)
-        verdicts["passes" if verdict is None else verdict.reason] += 1
-        if verdict is None:
-            screen.add(i, text)
-        texts.append(text)
-    return texts, verdicts
+    drawn = list(islice(_drawn(config, space, seed), SAMPLES))
+    return [text for text, _ in drawn], Counter(reason or "passes" for _, reason in drawn)
 
 
 def passing(config: Config, space: SearchSpace, seed: int, wanted: int) -> list[str]:
     """Candidates that the screen lets through. Raises ValueError where a thousand proposals hold too few."""
-    rng, screen, found = random.Random(seed), screen_of(config, space), list[str]()
-    for i in range(1000):
+    found = list(islice((text for text, reason in islice(_drawn(config, space, seed), 1000) if reason is None), wanted))
+    if len(found) < wanted:
+        raise ValueError(f"of 1,000 random candidates the screen lets {len(found)} through; the space is too narrow, or `require` asks too much")
+    return found
+
+
+def _drawn(config: Config, space: SearchSpace, seed: int) -> Iterator[tuple[str, str | None]]:
+    """Random candidates, and why the screen would turn each away after those before; None where it would not."""
+    rng, screen = random.Random(seed), screen_of(config, space)
+    for i in count_from(0):
         text = str(space.sample(rng))
-        if screen.check(text) is None:
+        verdict = screen.check(text)
+        if verdict is None:
             screen.add(i, text)
-            found.append(text)
-        if len(found) == wanted:
-            return found
-    raise ValueError(f"of 1,000 random candidates the screen lets {len(found)} through; the space is too narrow, or `require` asks too much")
+        yield text, None if verdict is None else verdict.reason
 
 
 def tried(config: Config, texts: Sequence[str], plugins: Sequence[PlugIn]) -> list[Result]:
     """The candidates trained in full, as baselines are: no bar stops them."""
-    plan: Plan = replace(plan_of(config, plugins), states="")
-    waiting = [Job(i, text, config.seed) for i, text in enumerate(texts)]
-    found: list[Result] = []
-    workers = min(config.execution.workers or os.cpu_count() or 1, len(waiting))
-    memory = config.execution.memory_limit_gb if config.execution.device == "cpu" else 0.0
-    with make_executor("local", ENTRY, plan.to_text(), workers=workers, time_limit=config.execution.time_limit, memory_limit_gb=memory) as running:
-        while waiting or running.in_flight:
-            for _ in range(min(running.free_slots(), len(waiting))):
-                running.submit(waiting.pop(0))
-            found += running.poll(0.5)
-    return found
+    jobs = [Job(i, text, config.seed) for i, text in enumerate(texts)]
+    execution = config.execution
+    return run_jobs(jobs, plan_of(config, plugins), "local", execution.workers, execution.time_limit, execution.memory_limit_gb)
 
 
 def estimate_lines(config: Config, results: Sequence[Result]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from evosearch.dataset.source import DataFile
 from evosearch.execution import make_executor
-from evosearch.job import Job
+from evosearch.job import Job, Result
 from evosearch.judging.baselines import baseline
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
@@ -186,6 +186,24 @@ def _of_x_alone(text: str) -> str:
     return formula
 
 
+def run_jobs(
+    jobs: Sequence[Job], plan: Plan, executor: str, workers: int | None, time_limit: float, memory_limit_gb: float,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Result]:  # fmt: skip
+    """Every job's result, by index; `workers` 0 or None is one a core, limits are seconds and GB (of memory on a CPU alone) a job."""
+    waiting, results = list(jobs), list[Result]()
+    memory = memory_limit_gb if plan.device == "cpu" else 0.0  # CUDA reserves address space as it likes
+    workers = workers or min(os.cpu_count() or 1, len(jobs))
+    with make_executor(executor, ENTRY, plan.to_text(), workers=workers, time_limit=time_limit, memory_limit_gb=memory) as running:
+        while waiting or running.in_flight:
+            for _ in range(min(running.free_slots(), len(waiting))):
+                running.submit(waiting.pop(0))
+            results += running.poll(0.5)
+            if on_progress:
+                on_progress(len(results), len(jobs))
+    return sorted(results, key=lambda result: result.index)
+
+
 def train_finals(
     contestants: Sequence[str], plan: Plan, first_seed: int, executor: str, workers: int | None, on_progress: Callable[[int, int], None] | None,
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, str], str]]:  # fmt: skip
@@ -194,17 +212,7 @@ def train_finals(
     `workers` 0 or None is one a core; `on_progress` hears how many trainings are done, of how many.
     """
     jobs = [Job(i, text, first_seed, "final", (pair,)) for i, (pair, text) in enumerate(product(plan.final.pairs, contestants))]
-    waiting, results = list(jobs), []
-    memory = 8.0 if plan.device == "cpu" else 0.0  # CUDA reserves address space as it likes
-    workers = workers or min(os.cpu_count() or 1, len(jobs))
-    with make_executor(executor, ENTRY, plan.to_text(), workers=workers, time_limit=3600.0, memory_limit_gb=memory) as running:
-        while waiting or running.in_flight:
-            for _ in range(min(running.free_slots(), len(waiting))):
-                running.submit(waiting.pop(0))
-            results += running.poll(0.5)
-            if on_progress:
-                on_progress(len(results), len(jobs))
-    results.sort(key=lambda result: result.index)
+    results = run_jobs(jobs, plan, executor, workers, 3600.0, 8.0, on_progress)
     failed = {(r.candidate, jobs[r.index].pairs[0]): r.error or r.reason or r.status for r in results if r.status != "ok"}
     return [asdict(result) for result in results], failed
 

@@ -14,7 +14,7 @@ from evosearch.sections import SpaceSection
 from evosearch.space.grammar import GrammarSpace
 from evosearch.space.network import NetworkSpace
 from evosearch.space.operators import OperatorSpace
-from evosearch.space.trees import count, grow, is_finite, smallest_first
+from evosearch.space.trees import count, grow, heights, is_finite, smallest_first
 
 SCHEMA = GrammarSpace({"formula": ["{unary} + {unary}", "{unary} - {unary}", "max({unary}, {unary})"], "unary": ["x", "-x", "1", "tanh(x)", "square(x)"]})
 RECURSIVE = GrammarSpace(
@@ -39,7 +39,7 @@ def test_a_candidate_is_the_one_that_its_tree_builds(space):
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_a_grown_tree_builds_a_member_or_nothing(space):
-    built = [space.build(grow(space.productions, space.root, random.Random(seed), 5)) for seed in range(150)]
+    built = [space.build(grow(space.productions, space.root, random.Random(seed), 5, heights(space.productions))) for seed in range(150)]
     assert any(built)
     assert all(space.contains(candidate) for candidate in built if candidate is not None)
 

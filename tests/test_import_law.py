@@ -28,7 +28,7 @@ FLOORS = {
     "run": {"language", "meaning", "space", "proposers", "search", "compiler", "plugin", "dataset", "judging", "execution", "job", "config", "sections", ""},
     "verification": {"dataset", "search", "judging", "job", "plugin", "config", "run", "evaluation", "delivery", "rerank"},
     "rerank": {"search", "judging", "job", "evaluation"},
-    "estimate": {"search", "space", "judging", "execution", "job", "plugin", "config", "run"},
+    "estimate": {"search", "space", "job", "plugin", "config", "run", "evaluation"},
     "evaluation": {"language", "search", "judging", "execution", "job", "plugin", "dataset"},
 }
 ONE_FILE = {

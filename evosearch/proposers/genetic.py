@@ -21,7 +21,7 @@ from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.proposers import Outcome, Proposal
 from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace, Tree
-from evosearch.space.trees import grow
+from evosearch.space.trees import grow, heights
 
 POPULATION = 48
 FOUNDERS = 16  # random candidates before selection has anything to say
@@ -53,6 +53,7 @@ class Parent:
     """A told candidate in the shape that DEAP's selection wants."""
 
     candidate: str
+    parsed: Candidate
     canonical_id: str
     tree: Tree
     fitness: Any
@@ -71,7 +72,7 @@ def parent_of(outcome: Outcome, space: SearchSpace, objectives: Sequence[str]) -
     tree = space.derive(candidate)
     if tree is None:
         return None
-    return Parent(outcome.candidate, candidate.canonical_id, tree, _Fitness(tuple(outcome.objectives[name] for name in objectives)))
+    return Parent(outcome.candidate, candidate, candidate.canonical_id, tree, _Fitness(tuple(outcome.objectives[name] for name in objectives)))
 
 
 def survivors(population: list[Parent], size: int) -> list[Parent]:
@@ -99,7 +100,7 @@ class GeneticProposer:
         """Takes an outcome into the population if it lies in the space and is measured; NSGA-II says who stays."""
         parent = parent_of(outcome, self.space, self.objectives)
         if parent is not None:
-            self.neighbours.tell(parse_candidate(outcome.candidate), parent.mean)
+            self.neighbours.tell(parent.parsed, parent.mean)
         if parent is not None and all(parent.canonical_id != other.canonical_id for other in self.population):
             self.population = survivors([*self.population, parent], POPULATION)
 
@@ -125,6 +126,7 @@ class Variation:
         self.kinds = {cls: kind for kind, cls in self.types.items()}
         self.primitives = gp.PrimitiveSetTyped("candidate", [], self.types[space.root])
         self.nodes: dict[tuple[str, str], Any] = {}
+        self.heights = heights(space.productions)
         for kind, ways in space.productions.items():
             for way in ways:
                 self._add(kind, way.name, way.args)
@@ -214,7 +216,7 @@ class Variation:
 
     def _fresh(self, type_: Any, levels: int = 2) -> list[Any]:
         kind = self.kinds[type_]
-        return list(self._flat(grow(self.space.productions, kind, gp.random, 1 + gp.random.randrange(levels + 1)), kind))
+        return list(self._flat(grow(self.space.productions, kind, gp.random, 1 + gp.random.randrange(levels + 1), self.heights), kind))
 
     def _replace(self, tree: Any) -> Any:
         """A subtree is replaced by a fresh one."""

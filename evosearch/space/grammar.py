@@ -76,6 +76,11 @@ class GrammarSpace:
         return found | ({NUMBER: tuple(Production(repr(value)) for value in NUMBERS)} if uses_numbers else {})
 
     @cached_property
+    def heights(self) -> Mapping[str, int]:
+        """The levels of each rule's flattest tree. Raises ValueError for a rule that never ends."""
+        return heights(self.productions)
+
+    @cached_property
     def max_parameters(self) -> int:
         """As many as a formula of this size can hold."""
         return self.max_nodes if any(parameters(form.graph) for forms in self.forms.values() for form in forms) else 0
@@ -120,7 +125,7 @@ class GrammarSpace:
     def sample(self, rng: random.Random) -> Candidate:
         """A random formula: every form of a rule is equally likely. Raises ValueError when 1,000 walks find none that fits."""
         for _ in range(1000):
-            candidate = self.build(grow(self.productions, self.root, rng, _LEVELS))
+            candidate = self.build(grow(self.productions, self.root, rng, _LEVELS, self.heights))
             if candidate is not None:
                 return candidate
         raise ValueError(f"no formula of at most {self.max_nodes} nodes was found in 1,000 samples; raise max_nodes or mend the grammar")

@@ -30,18 +30,15 @@ def heights(grammar: Grammar) -> dict[str, int]:
     return found
 
 
-def grow(grammar: Grammar, kind: str, rng: random.Random, levels: int) -> Tree:
-    """A random tree of a type; after `levels` only what ends soonest."""
-    return _grow(grammar, kind, rng, levels, heights(grammar))
+def grow(grammar: Grammar, kind: str, rng: random.Random, levels: int, flattest: Mapping[str, int]) -> Tree:
+    """A random tree of a type; after `levels` only what ends soonest, by the `heights` of the grammar."""
 
-
-def _grow(grammar: Grammar, kind: str, rng: random.Random, levels: int, flattest: Mapping[str, int]) -> Tree:
     def level(way: Production) -> int:
         return 1 + max((flattest[arg] for arg in way.args), default=0)
 
     fitting = [way for way in grammar[kind] if level(way) <= levels] or [way for way in grammar[kind] if level(way) == flattest[kind]]
     way = rng.choice(fitting)
-    return way.name, tuple(_grow(grammar, arg, rng, levels - 1, flattest) for arg in way.args)
+    return way.name, tuple(grow(grammar, arg, rng, levels - 1, flattest) for arg in way.args)
 
 
 def is_finite(space: SearchSpace) -> bool:
