@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -22,11 +23,15 @@ class Neighbours:
     """The mean of the three nearest by inverse squared distance."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self._points = Points(space)
+        self._space = space
         self._best: list[tuple[float, int]] = []
         self._latest: deque[int] = deque(maxlen=_LATEST)
         self._told: dict[int, tuple[Array, float]] = {}
         self._count = 0
+
+    @cached_property
+    def _points(self) -> Points:
+        return Points(self._space)
 
     def tell(self, candidate: Candidate, score: float) -> None:
         """One more told candidate of the space; the best and the latest are remembered."""

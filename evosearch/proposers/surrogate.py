@@ -14,7 +14,7 @@ from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -58,14 +58,20 @@ class SurrogateProposer:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self._points = Points(space)
-        self._pool = _Pool(space, self._points) if is_finite(space) and count(space) <= _WHOLE else None
         self._mutation = Mutation(space)
         self._asked: set[Key] = set()
         self._best: list[_Told] = []
         self._latest: deque[_Told] = deque(maxlen=_LATEST)
         self._count = 0
         self._fitted: Process | None = None
+
+    @cached_property
+    def _points(self) -> Points:
+        return Points(self.space)  # with the first outcome or ask: a configuration is checked with a proposer that is never asked
+
+    @cached_property
+    def _pool(self) -> _Pool | None:
+        return _Pool(self.space, self._points) if is_finite(self.space) and count(self.space) <= _WHOLE else None
 
     def tell(self, outcome: Outcome) -> None:
         """Takes an outcome of any proposer, or a verdict of the driver; one without a mean is ranked by how far it came."""
