@@ -105,7 +105,7 @@ def test_run_again_resumes_and_does_nothing_twice(finished, tmp_path):
     assert table(directory) == before
 
 
-@pytest.mark.parametrize("options", [("--workers", 1), ("--executor", "serial"), ("--executor", "ray")])
+@pytest.mark.parametrize("options", [("--workers", 1), ("--workers", 3), ("--executor", "serial"), ("--executor", "ray")])
 def test_the_same_candidates_in_the_same_order_for_any_executor(finished, tmp_path, options):
     evosearch(*TINY, "--out", tmp_path / "other", *options)
     assert table(tmp_path / "other") == table(finished[0])

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from evosearch.delivery.funnel import funnel
 from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.objectives import direction, parse_pair
 from evosearch.language.candidate import Candidate, parse_candidate
@@ -274,18 +275,3 @@ def _same_values(graph: Graph, simple: Graph) -> bool:
     with torch.no_grad():
         expected = compile_graph(graph, x.shape[1])(x)
         return bool(torch.allclose(scripted(load(emit(simple)), "Layer", x.shape[1])(x), expected, rtol=1e-4, atol=1e-5, equal_nan=True))
-
-
-def funnel(rows: Sequence[Row]) -> dict[str, int]:
-    """How many the search proposed, and where each ended: reason codes counted."""
-    counts = {"proposed": 0, "dispatched": 0, "trained": 0, "full": 0}
-    for row in rows:
-        if not is_found(row):
-            continue
-        counts["proposed"] += 1
-        counts["dispatched"] += row["index"] is not None
-        counts["trained"] += any(key.startswith(("quick:", "quality:")) for key in row["scores"])
-        counts["full"] += row["stage"] == "full" and row["status"] == "ok"
-        if row["reason"]:
-            counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-    return counts

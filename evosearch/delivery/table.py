@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from evosearch.delivery.funnel import funnel, passed_filters
 from evosearch.delivery.layout import Column, grid, prose
-from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, funnel, shown_rows, verdict_line
+from evosearch.delivery.summary import SHOWN, Reading, Summary, Verdict, baseline_names, shown_rows, verdict_line
 from evosearch.delivery.verified import verified_lines
 from evosearch.job import STAGES
 from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
@@ -193,6 +194,8 @@ def _counts(reading: Reading) -> list[str]:
         lines.append(f"{more} more fully trained in {reading.directory}/results")
     if reasons:
         lines.append(f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}")
+    passed = [f"{name} {count}" for name, count in passed_filters(reading.rows).items()]
+    lines += [f"proposals that pass the static and numeric filters: {'; '.join(passed)}"] if passed else []
     spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in STAGES[1:]}
     spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first_rate", "first_seed")}
     return [*lines, f"seconds of workers: {', '.join(f'{stage}{NO_BREAK}{seconds:.0f}' for stage, seconds in spent.items())}"]

@@ -29,7 +29,8 @@ FOUND = "sin(x) * tanh(x)"
 def row(index, text, mean, proposer="baseline", stage="full", scores=None):
     pairs = {f"full:{pair}:{seed}": mean for pair in CONFIG.judging.full.pairs for seed in (0, 1)}
     return {
-        "index": index, "candidate": text, "canonical_id": parse(text).canonical_id, "proposer": proposer, "status": "ok", "stage": stage,
+        "index": index, "ask": index, "attempt": 0, "candidate": text, "canonical_id": parse(text).canonical_id,
+        "proposer": proposer, "status": "ok", "stage": stage,
         "reason": None, "scores": pairs if scores is None else scores, "seconds": {"full": 2.0},
         "objectives": {"mean": mean, "worst": mean, "complexity": 5.0, "saved_per_element": 1.0},
     }  # fmt: skip
@@ -182,3 +183,16 @@ def test_no_time_is_promised_before_the_baselines_are_done():
     progress._printed = 0.0
     progress(study, None)
     assert "min + final check left" in stream.getvalue()
+
+
+def test_the_page_says_how_many_proposals_pass_the_filters_before_training():
+    """A duplicate passed them; what came after a proposer's first 200 is said apart."""
+    reasons = {k: ("static:size" if k % 2 else "duplicate" if k % 10 == 0 else None) for k in range(5, 205)} | dict.fromkeys(
+        range(205, 255), "quality:digits/mlp"
+    )
+    rows = [
+        row(k, FOUND, 0.0, f"islands:{k % 4}") | {"reason": reason, "status": "duplicate" if reason == "duplicate" else "ok"} for k, reason in reasons.items()
+    ]
+    run = reading()
+    text = "\n".join(page(dataclasses.replace(run, rows=[*reversed(rows), *run.rows]), None, "", None))
+    assert "pass the static and numeric filters: random 100% of 1, 0 duplicates; islands 60% of 250, 100% after the first 200, 20 duplicates" in text

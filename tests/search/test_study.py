@@ -104,6 +104,17 @@ def test_the_search_does_not_depend_on_workers_or_arrival_order(tmp_path, refere
     assert table(tmp_path) == reference
 
 
+@pytest.mark.slow
+def test_two_hundred_arrival_orders_give_one_hash(tmp_path):
+    """Every proposer in one portfolio, 1 to 6 slots: five minutes."""
+    shares = {"surrogate": 0.3, "genetic": 0.2, "bayes": 0.2, "islands": 0.1, "aging": 0.1, "late-acceptance": 0.1}
+    hashes = set()
+    for order in range(200):
+        drive(tmp_path / str(order), slots=random.Random(order).randint(1, 6), order=order, shares=shares)
+        hashes.add(hashlib.sha256(repr(table(tmp_path / str(order))).encode()).hexdigest())
+    assert len(hashes) == 1
+
+
 @pytest.mark.parametrize("stop", [1, 4, 5, 17, 30, 41, 43])
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, reference, stop):
     first = drive(tmp_path, stop_after=stop)
