@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 import random
@@ -12,7 +11,6 @@ import re
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -39,8 +37,10 @@ from evosearch.judging.tasks.files import install
 from evosearch.meaning.require import Requirements
 from evosearch.meaning.screen import Screen
 from evosearch.plugin import PlugIn, check_given
-from evosearch.proposers.registry import make_portfolio
-from evosearch.search.store import TEMPORARY, Log, LogError, check_files, read_bytes, read_journal, read_records, unwritable, write_atomically
+from evosearch.proposers import Proposer
+from evosearch.proposers.registry import make_portfolio, make_tuner
+from evosearch.search.clock import Clock, seconds_spent
+from evosearch.search.store import TEMPORARY, Log, check_files, read_bytes, read_journal, read_records, unwritable, write_atomically
 from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
 from evosearch.space import SearchSpace
@@ -103,10 +103,15 @@ def open_study(config: Config, log: Log) -> Study:
         directions={pair: direction(pair) for pair in config.judging.pairs},
         stages={stage: (share, tuple(pairs)) for stage, (share, pairs) in judging.shares.items()}, final_pairs=tuple(judging.final.pairs),
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
-        check_controls=config.network is not None,
+        check_controls=config.network is not None, tuning=config.tuning.evaluations if config.tuning else 0,
+        retrain_after=config.retrain_after or 0,
     )  # fmt: skip
     proposer = make_portfolio(config.proposers, space, config.controls, config.judging.goals, config.sharing == "earned")
-    return Study(log, proposer, screen_of(config, space), settings)
+    return Study(log, proposer, screen_of(config, space), settings, _tuner(config, space))
+
+
+def _tuner(config: Config, space: SearchSpace) -> Proposer | None:
+    return make_tuner(config.tuning.survivors, config.tuning.sampler, space, config.controls) if config.tuning else None
 
 
 def screen_of(config: Config, space: SearchSpace) -> Screen:
@@ -130,6 +135,7 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     space = space_of(config)
     space.sample(random.Random(0))
     make_portfolio(config.proposers, space, config.controls)
+    _tuner(config, space)
     check_models(config.judging.pairs, space.slot, per_channel=space.per_channel)
     if config.network is not None:
         check_networks(config.judging.pairs, tuple(config.network.slots), config.network.choices)
@@ -295,7 +301,7 @@ def run(
             log.append([{"type": "change", "config": list(changes.values())}, _mark(config)])
             write_atomically(directory / "run.yaml", run_file(config, recorded).encode())
         has_begun = bool(log.marks("result") or log.marks("part"))
-        clock = _Clock(config.budget.minutes, _seconds_spent(directory, has_begun, on_notice))
+        clock = Clock(config.budget.minutes, seconds_spent(directory, has_begun, on_notice))
         with _interruptible() as interrupted, _executor(config, plugins, directory) as executor:
             if on_start:
                 on_start()
@@ -314,41 +320,6 @@ def run(
         return finished
 
 
-class _Clock:
-    """The seconds of search of all sessions of a run, against the budget's minutes."""
-
-    def __init__(self, minutes: float | None, before: float) -> None:
-        self.seconds = before
-        self._limit = minutes * 60 if minutes else math.inf
-        self._last = time.monotonic()
-
-    def tick(self, counts: bool) -> None:
-        """Adds the time since the last tick where it `counts`: the final check comes on top."""
-        now = time.monotonic()
-        self.seconds += (now - self._last) * counts
-        self._last = now
-
-    @property
-    def is_over(self) -> bool:
-        return self.seconds >= self._limit
-
-
-def _seconds_spent(directory: Path, has_begun: bool, on_notice: Callable[[str], None]) -> float:
-    """What status.json says of the sessions before; 0 for a run that has not begun, and, said, where it does not tell."""
-    file = directory / "status.json"
-    try:
-        return min(max(0.0, float(json.loads(read_bytes(file))["seconds"])), 1e9)
-    except FileNotFoundError:
-        if has_begun:
-            on_notice(f"{file} is missing, which says how much time was spent; budget.minutes counts from now on")
-        return 0.0
-    except LogError:
-        raise
-    except (ValueError, TypeError, KeyError, RecursionError):
-        on_notice(f"{file} does not say how much time was spent; budget.minutes counts from now on")
-        return 0.0
-
-
 def _executor(config: Config, plugins: Sequence[PlugIn], directory: Path) -> Executor:
     execution = config.execution
     workers = min(execution.workers or os.cpu_count() or 1, config.window)
@@ -358,7 +329,7 @@ def _executor(config: Config, plugins: Sequence[PlugIn], directory: Path) -> Exe
     )  # fmt: skip
 
 
-def _loop(study: Study, executor: Executor, clock: _Clock, interrupted: Callable[[], bool], on_progress: OnProgress | None) -> None:
+def _loop(study: Study, executor: Executor, clock: Clock, interrupted: Callable[[], bool], on_progress: OnProgress | None) -> None:
     while study.wants_more() or executor.in_flight:
         if clock.is_over:
             study.stop_asking()

@@ -269,6 +269,14 @@ class JudgingSection(Section):
         return sorted({pair for stage in stages if stage is not None for pair in stage.pairs})
 
 
+class TuningSection(Section):
+    """The second level: of the budget the last `evaluations` tune the numbers of the `survivors`, the structures that did best."""
+
+    evaluations: Annotated[int, Field(ge=1, le=10_000_000)]
+    survivors: Annotated[int, Field(ge=1, le=1000)] = 3
+    sampler: Literal["tpe", "gp", "cma-es"] = "tpe"
+
+
 class BudgetSection(Section):
     """Totals over the whole run, restarts included: dispatched functions with the baselines; minutes of search, the final check comes on top."""
 
@@ -305,6 +313,8 @@ class Config(Section):
     sharing: Literal["earned", "fixed"] = "earned"  # of the asks among the proposers: by their shares times what they earned, or by their shares alone
     controls: dict[Annotated[str, AfterValidator(_control)], Annotated[float, Field(ge=0, le=1000)]] = {}  # 1: as many functions as all proposers together
     budget: BudgetSection
+    tuning: TuningSection | None = None
+    retrain_after: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # proposals of a known find, which is then trained once more on fresh seeds
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     window: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     execution: ExecutionSection = ExecutionSection()
@@ -330,6 +340,10 @@ class Config(Section):
             raise ValueError(f"data: `{min(unused)}` is in no pair; name it in one, as in {min(unused)}/mlp, or leave it out")
         if self.budget.evaluations <= len(self.baselines):
             raise ValueError(f"budget.evaluations counts the {len(self.baselines)} baselines too; received {self.budget.evaluations}: raise it")
+        if self.tuning and self.budget.evaluations <= len(self.baselines) + self.tuning.evaluations:
+            raise ValueError(
+                f"tuning.evaluations are the last of budget.evaluations; received {self.tuning.evaluations} of {self.budget.evaluations}: lower it"
+            )
         if not any(share > 0 for share in self.proposers.values()):
             raise ValueError("proposers: at least one needs a share above 0")
         return self

@@ -14,7 +14,7 @@ from evosearch.job import STAGES
 from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
 from evosearch.language.candidate import parse_candidate
 from evosearch.meaning.facts import Novelty
-from evosearch.search.pick import front, fully_trained, is_found
+from evosearch.search.pick import CONTROLS, front, fully_trained, is_found, volumes
 from evosearch.search.scale import pair_scores
 from evosearch.search.store import Row
 
@@ -196,6 +196,9 @@ def _counts(reading: Reading) -> list[str]:
         lines.append(f"rejected: {', '.join(f'{reason}{NO_BREAK}{count}' for reason, count in reasons)}")
     passed = [f"{name} {count}" for name, count in passed_filters(reading.rows).items()]
     lines += [f"proposals that pass the static and numeric filters: {'; '.join(passed)}"] if passed else []
+    gained = volumes(reading.searched, reading.config.judging.selection())
+    said = [f"with {CONTROLS.get(who, who)} {volume:.2f}" if who in CONTROLS else f"with what was {who} {volume:.2f}" for who, volume in sorted(gained.items())]
+    lines += [f"hypervolume of the baselines' front, which is 1: {', '.join(said)}"] if said else []
     spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in STAGES[1:]}
     spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first_rate", "first_seed")}
     return [*lines, f"seconds of workers: {', '.join(f'{stage}{NO_BREAK}{seconds:.0f}' for stage, seconds in spent.items())}"]

@@ -22,6 +22,7 @@ class Outcome:
     proposer: str
     status: str
     objectives: Mapping[str, float]
+    noise: float = 0.0  # of `mean` and `worst`: their standard error by the luck of a seed
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 from deap import base, gp, tools
 
 from evosearch.language.candidate import Candidate, parse_candidate
-from evosearch.proposers import Outcome, Proposal
+from evosearch.proposers import SCREENED, Outcome, Proposal
 from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace, Tree
 from evosearch.space.trees import grow, heights
@@ -27,6 +28,8 @@ POPULATION = 48
 FOUNDERS = 16  # random candidates before selection has anything to say
 TRIES = 50
 TOURNAMENT = 5
+MANY = 4  # objectives, for NSGA-III
+NOISY = ("mean", "worst")
 GREED = 0.5
 LITTER = 6  # children of which the most hopeful is proposed
 HOPEFUL = 0.8  # else one child as it comes
@@ -56,12 +59,8 @@ class Parent:
     parsed: Candidate
     canonical_id: str
     tree: Tree
+    mean: float  # as it was told; in `fitness` scores closer than the noise are equal
     fitness: Any
-
-    @property
-    def mean(self) -> float:
-        """Its first objective."""
-        return float(self.fitness.wvalues[0])
 
 
 def parent_of(outcome: Outcome, space: SearchSpace, objectives: Sequence[str]) -> Parent | None:
@@ -72,12 +71,40 @@ def parent_of(outcome: Outcome, space: SearchSpace, objectives: Sequence[str]) -
     tree = space.derive(candidate)
     if tree is None:
         return None
-    return Parent(outcome.candidate, candidate, candidate.canonical_id, tree, _Fitness(tuple(outcome.objectives[name] for name in objectives)))
+    values = tuple(_boxed(outcome.objectives[name], outcome.noise if name in NOISY else 0.0) for name in objectives)
+    return Parent(outcome.candidate, candidate, candidate.canonical_id, tree, outcome.objectives["mean"], _Fitness(values))
+
+
+def _boxed(value: float, width: float) -> float:
+    """The lower end of the value's box: of two in one box neither dominates by it, and the simpler one wins (epsilon-dominance, Laumanns et al. 2002)."""
+    return math.floor(value / width) * width if width > 0 else value
+
+
+def joined(population: list[Parent], outcome: Outcome, parent: Parent | None) -> list[Parent]:
+    """The population with the outcome's parent in place of an earlier one of the same function, which may be no parent any more."""
+    if outcome.index == SCREENED:
+        return population
+    others = [other for other in population if other.candidate != outcome.candidate]
+    return others if parent is None else [*others, parent]
 
 
 def survivors(population: list[Parent], size: int) -> list[Parent]:
-    """Who stays by NSGA-II: fronts first, then the lonely ones of the last (non-dominated sort of O(n log n))."""
-    return population if len(population) <= size else list(tools.selNSGA2(population, size, nd="log"))
+    """Who stays: fronts first, then the lonely ones of the last, by NSGA-II; with four objectives or more by NSGA-III's directions.
+
+    The non-dominated sort takes O(n log n).
+    """
+    if len(population) <= size:
+        return population
+    objectives = len(population[0].fitness.wvalues)
+    if objectives < MANY:
+        return list(tools.selNSGA2(population, size, nd="log"))
+    divisions = max(p for p in range(1, size) if math.comb(objectives + p - 1, p) <= size)
+    before = numpy.random.get_state()  # DEAP shuffles by NumPy's global generator, which is lent to it
+    numpy.random.seed(len(population))
+    try:
+        return list(tools.selNSGA3(population, size, tools.uniform_reference_points(objectives, divisions), nd="log"))
+    finally:
+        numpy.random.set_state(before)
 
 
 def front(population: Sequence[Parent]) -> list[Parent]:
@@ -101,8 +128,7 @@ class GeneticProposer:
         parent = parent_of(outcome, self.space, self.objectives)
         if parent is not None:
             self.neighbours.tell(parent.parsed, parent.mean)
-        if parent is not None and all(parent.canonical_id != other.canonical_id for other in self.population):
-            self.population = survivors([*self.population, parent], POPULATION)
+        self.population = survivors(joined(self.population, outcome, parent), POPULATION)
 
     def ask(self, rng: random.Random) -> Proposal:
         if len(self.population) < FOUNDERS:

@@ -6,7 +6,7 @@ import random
 import zlib
 
 from evosearch.proposers import Outcome, Proposal
-from evosearch.proposers.genetic import Parent, Variation, parent_of, survivors, tournament
+from evosearch.proposers.genetic import Parent, Variation, joined, parent_of, survivors, tournament
 from evosearch.space import SearchSpace
 
 _ISLANDS = 4
@@ -28,13 +28,11 @@ class IslandsProposer:
     def tell(self, outcome: Outcome) -> None:
         """A child goes to the island of its parents, any other function where its text says."""
         parent = parent_of(outcome, self.space, self.objectives)
-        if parent is None:
-            return
         name, _, island = outcome.proposer.partition(":")
         home = int(island) if name == self.name and island.isdigit() else zlib.crc32(outcome.candidate.encode())
         for i, population in enumerate(self.islands):
-            if (i == home % _ISLANDS or outcome.index % _MIGRATION == 0) and all(parent.canonical_id != other.canonical_id for other in population):
-                self.islands[i] = survivors([*population, parent], _SIZE)
+            if i == home % _ISLANDS or outcome.index % _MIGRATION == 0 or any(other.candidate == outcome.candidate for other in population):
+                self.islands[i] = survivors(joined(population, outcome, parent), _SIZE)
 
     def ask(self, rng: random.Random) -> Proposal:
         island = rng.randrange(_ISLANDS)

@@ -19,6 +19,9 @@ PROPOSERS = {
     "islands": "evosearch.proposers.islands:IslandsProposer",
     "late-acceptance": "evosearch.proposers.late_acceptance:LateAcceptanceProposer",
     "bayes": "evosearch.proposers.bayes:BayesProposer",
+    "bayes-nsga2": "evosearch.proposers.bayes:NsgaProposer",
+    "bayes-gp": "evosearch.proposers.bayes:GaussianProposer",
+    "bayes-cmaes": "evosearch.proposers.bayes:CmaProposer",
     "surrogate": "evosearch.proposers.surrogate:SurrogateProposer",
 }
 
@@ -61,3 +64,12 @@ def make_portfolio(
     total = sum(shares.values())
     members = [(make_proposer(name, space, goals), share / total) for name, share in shares.items() if share > 0]
     return Portfolio(members, [(Control(_load(CONTROLS[name], space)), share) for name, share in controls.items() if share > 0], by_earnings)
+
+
+def make_tuner(survivors: int, sampler: str, space: SearchSpace, controls: Mapping[str, float] = MappingProxyType({})) -> Proposer:
+    """What takes over for the last functions of a search: the numbers of its best structures, and the controls as before. Raises ValueError."""
+    from evosearch.proposers.portfolio import Control, Portfolio
+    from evosearch.proposers.tuning import TuningProposer
+
+    tuner = TuningProposer(space, survivors, sampler)
+    return Portfolio([(tuner, 1.0)], [(Control(_load(CONTROLS[name], space)), share) for name, share in controls.items() if share > 0])

@@ -23,3 +23,21 @@ def nondominated(points: Sequence[Point]) -> list[int]:
     """The positions of the points that no other point dominates, in order; what is not finite is never among them."""
     alive = [i for i, point in enumerate(points) if admitted(point)]
     return [i for i in alive if not any(dominates(points[j], points[i]) for j in alive if j != i)]
+
+
+def hypervolume(points: Sequence[Point], reference: Sequence[float]) -> float:
+    """The volume that points dominate above `reference`, by slicing along the last objective (Zitzler & Thiele 1999; While et al. 2006).
+
+    What is not finite, or nowhere above the reference, adds nothing. Exact; meant for fronts of some tens of points.
+    """
+    above = [tuple(map(float, p)) for p in points if admitted(p) and all(v > r for v, r in zip(p, reference, strict=True))]  # type: ignore[arg-type]
+    if not above:
+        return 0.0
+    *rest, floor = reference
+    if not rest:
+        return max(p[0] for p in above) - floor
+    volume, top = 0.0, sorted({p[-1] for p in above}, reverse=True)
+    for height, below in zip(top, [*top[1:], floor], strict=True):
+        slab = [p[:-1] for p in above if p[-1] >= height]
+        volume += hypervolume([slab[i] for i in nondominated(slab)], rest) * (height - below)
+    return volume

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from evosearch.job import FULL_TEST
-from evosearch.search.pareto import admitted, nondominated
+from evosearch.search.pareto import admitted, hypervolume, nondominated
 from evosearch.search.scale import GOALS, Goal, Scale, point
 
 CONTROLS = {"control:random": "random search", "control:tuned": "tuned usual functions"}  # what a search is measured against, in words
@@ -32,9 +32,37 @@ def is_found(row: Row) -> bool:
     return not str(row["proposer"]).startswith(("baseline", "control:", "final"))
 
 
-def fully_trained(rows: Sequence[R]) -> list[R]:
-    """The rows that came to the end of the full stage: those that may be recommended, stand on the front and in the final table."""
-    return [r for r in rows if r["status"] == "ok" and r["stage"] == "full" and "mean" in r["objectives"]]
+def fully_trained(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows that came to the end of the full stage: those that may be recommended, stand on the front and in the final table.
+
+    Of a function that was trained again one row, with the mean of its scores; none where it did not come as far the last time.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["candidate"], []).append(row)
+    return [_together([r for r in same if _is_full(r)]) for same in found.values() if _is_full(same[-1])]
+
+
+def _is_full(row: Row) -> bool:
+    return row["status"] == "ok" and row["stage"] == "full" and "mean" in row["objectives"]
+
+
+def _together(rows: Sequence[Row]) -> dict[str, Any]:
+    """The first row with the scores of all, the later ones' seeds numbered on, and the mean of their objectives."""
+    if len(rows) == 1:
+        return dict(rows[0])
+    scores: dict[str, float] = {}
+    for row in rows:
+        before = dict(scores)
+        for key, value in row["scores"].items():
+            name, _, seed = key.rpartition(":")
+            scores[f"{name}:{int(seed) + sum(known.startswith(f'{name}:') for known in before)}"] = value
+    return {**rows[0], "scores": scores, "objectives": averaged([row["objectives"] for row in rows])}
+
+
+def averaged(objectives: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each objective over the evaluations that have it."""
+    return {name: fmean(o[name] for o in objectives if name in o) for name in dict.fromkeys(n for o in objectives for n in o)}
 
 
 def count_tried(rows: Sequence[Row]) -> int:
@@ -61,6 +89,25 @@ def front(rows: Sequence[Row], goals: Sequence[Goal] = GOALS) -> list[Row]:
     """The fully trained rows that no other one dominates."""
     full = fully_trained(rows)
     return [full[i] for i in nondominated([objectives_point(r, goals) for r in full])]
+
+
+def volumes(rows: Sequence[Row], goals: Sequence[Goal] = GOALS) -> dict[str, float]:
+    """The hypervolume that `found` functions, and each control's, have together with the baselines, over that of the baselines alone.
+
+    Above a point that is in every objective a tenth of its range below the worst. Empty where no baseline has all objectives.
+    """
+    sets: dict[str, list[tuple[float | None, ...]]] = {"baselines": []}
+    for row in fully_trained(rows):
+        who = "found" if is_found(row) else "baselines" if row["proposer"] == "baseline" else str(row["proposer"])
+        sets.setdefault(who, []).append(objectives_point(row, goals))
+    every = [[v for v in p if v is not None] for points in sets.values() for p in points if admitted(p)]
+    usual = sets.pop("baselines")
+    if not any(map(admitted, usual)):
+        return {}
+    ranges = [(min(values), max(values)) for values in zip(*every, strict=True)]
+    below = [low - (0.1 * (high - low) or 1.0) for low, high in ranges]
+    alone = hypervolume(usual, below)
+    return {who: hypervolume([*usual, *points], below) / alone for who, points in sets.items()}
 
 
 def seed_noise(rows: Sequence[Row], scale: Scale) -> float:

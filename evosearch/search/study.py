@@ -7,21 +7,24 @@ they came in. The randomness of ask k is derived from (seed, k). Resume replays 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from bisect import insort
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from evosearch.job import Job, Result
 from evosearch.language.candidate import parse_candidate
 from evosearch.proposers import SCREENED, Outcome, Proposal, Proposer
-from evosearch.search.pick import Pick, contestants, pick
+from evosearch.search.pick import Pick, averaged, contestants, is_found, pick, seed_noise
 from evosearch.search.scale import CLIP, GOALS, PREFIX, Goal, Scale, freeze, point, promote_bar, standardize
 from evosearch.search.store import Log, LogError, Row
 
 FINAL_SEED = 1000  # seeds that the search never used
 FINAL_INDEX = 10**9  # final jobs are numbered apart, so that a longer search can follow a finished one
+FRESH = 10_000  # between the seeds of a function's evaluations
 MAX_ATTEMPTS = 300
 UNFINISHED = ("timeout", "memory", "crash", "error", "lost", "quarantined")  # ended by a limit or a fault, not by a verdict
 
@@ -53,22 +56,32 @@ class Settings:
     usual: str = "relu"  # and what the usual one gives: the quality bar is half way between
     goals: tuple[Goal, ...] = GOALS  # what selection optimizes beside the mean
     check_controls: bool = False  # whether the final check has the best of each control too
+    tuning: int = 0  # of the evaluations the last so many, which the tuner proposes
+    retrain_after: int = 0  # proposals of a find that is known already; 0: never
 
 
 class Study:
     """One run: proposes jobs, takes results, keeps the log, knows the scale and the pick."""
 
-    def __init__(self, log: Log, proposer: Proposer, screen: ScreenLike, settings: Settings) -> None:
+    def __init__(self, log: Log, proposer: Proposer, screen: ScreenLike, settings: Settings, tuner: Proposer | None = None) -> None:
+        assert (tuner is None) == (settings.tuning == 0)
         self.log, self.proposer, self.screen, self.settings = log, proposer, screen, settings
+        self.tuner = tuner
         self.scale: Scale | None = None
+        self._noise = 0.0
         self.replayed = 0
         self._results: dict[int, Row] = {}
         self._jobs: dict[int, Job] = {}
+        self._proposers: dict[int, str] = {}
         self._pending_rows: dict[int, list[Row]] = {}
         self._visible = 0  # results with a smaller index have been told to the proposer
         self._means: dict[str, list[float]] = {stage: [] for stage in settings.stages}  # of all but baselines, sorted; what did not finish counts as the worst
+        self._proposed_again: Counter[int] = Counter()  # by the index of the find's first evaluation
+        self._told_before: dict[str, list[dict[str, float]]] = {}  # objectives by candidate
         self._next = 0
         self._search_end = settings.evaluations
+        self._tune_from = settings.evaluations - settings.tuning
+        self._tuned = [(mark["from"], mark["to"]) for mark in log.marks("tuning")]  # a search that was extended tuned before it went on
         self._queue: list[Job] = []
         self._final: list[Job] | None = None
         self._logged = {row["index"]: row for row in log.rows() if row["index"] is not None}
@@ -128,21 +141,43 @@ class Study:
     def _ask_proposer(self) -> Job:
         k = self._next
         rng = random.Random(int.from_bytes(hashlib.sha256(f"{self.settings.seed}/{k}".encode()).digest()))
+        proposer = self._proposer_of(k)
         screened: list[Row] = []
         for attempt in range(MAX_ATTEMPTS):
-            proposal = self.proposer.ask(rng)
+            proposal = proposer.ask(rng)
             verdict = self.screen.check(proposal.candidate)
             if verdict is None:
                 return self._number(proposal, self._bar(), screened)
             screened.append(_screened_row(k, attempt, proposal, verdict, self.settings.seed))
-            self.proposer.tell(Outcome(SCREENED, proposal.candidate, proposal.proposer, verdict.status, {}))  # visible at once: it depends on no result
+            if verdict.duplicate_of is not None and self._is_forgotten(verdict.duplicate_of, proposal):
+                known = replace(proposal, candidate=self._jobs[verdict.duplicate_of].candidate)
+                return self._number(known, self._bar(), screened, self._proposed_again[verdict.duplicate_of] // self.settings.retrain_after)
+            self._tell(Outcome(SCREENED, proposal.candidate, proposal.proposer, verdict.status, {}))  # visible at once: it depends on no result
         raise ValueError(
             f"{MAX_ATTEMPTS} proposals in a row were screened out at ask {k} (last: {screened[-1]['reason']}); "
             "the space is used up or too narrow: widen it or lower budget.evaluations"
         )
 
-    def _number(self, proposal: Proposal, bar: Mapping[str, float], screened: list[Row]) -> Job:
-        job = Job(self._next, proposal.candidate, self.settings.seed, "search", (), dict(bar))
+    def _proposer_of(self, k: int) -> Proposer:
+        """The tuner for the last asks of the search, and for what was the last of it before it was extended."""
+        if self.tuner is None:
+            return self.proposer
+        if not any(begin <= k < end for begin, end in self._tuned):
+            if k < self._tune_from:
+                return self.proposer
+            self._tuned.append((k, self._search_end))
+            self.log.append([{"type": "tuning", "from": k, "to": self._search_end}])
+        return self.tuner
+
+    def _is_forgotten(self, index: int, proposal: Proposal) -> bool:
+        """Whether a find is to be trained again: it was proposed once more, by now often enough (AutoML-Zero, arXiv 2003.03384, section 3.1)."""
+        if not self.settings.retrain_after or not is_found(vars(proposal)) or not is_found({"proposer": self._proposers[index]}):
+            return False
+        self._proposed_again[index] += 1
+        return self._proposed_again[index] % self.settings.retrain_after == 0
+
+    def _number(self, proposal: Proposal, bar: Mapping[str, float], screened: list[Row], again: int = 0) -> Job:
+        job = Job(self._next, proposal.candidate, self.settings.seed + again * FRESH, "search", (), dict(bar))
         self._register(job, proposal, screened)
         self._next += 1
         self.screen.add(job.index, job.candidate)
@@ -150,7 +185,7 @@ class Study:
 
     def _register(self, job: Job, proposal: Proposal, screened: list[Row]) -> None:
         row: Row = _row(job.index, len(screened), proposal, job.seed) | {"index": job.index}
-        self._jobs[job.index] = job
+        self._jobs[job.index], self._proposers[job.index] = job, proposal.proposer
         self._pending_rows[job.index] = [*screened, row]
 
     def _bar(self) -> dict[str, float]:
@@ -247,6 +282,7 @@ class Study:
                     "change judging so that it trains, in a new --out"
                 )
         self.scale = freeze(scores, self.settings.directions, self.settings.trivial, self.settings.usual)
+        self._noise = seed_noise([self._results[i] for i in range(count)], self.scale) * math.sqrt(2)  # that of one seed, from the baselines' two
         frozen = {"center": dict(self.scale.center), "spread": dict(self.scale.spread), "quality": dict(self.scale.quality)}
         logged = self.log.marks("scale")
         if not logged:
@@ -263,14 +299,27 @@ class Study:
         values = point({**row["objectives"], **objectives}, self.settings.goals, "quality_")
         told = {name: value for name, value in values.items() if value is not None}
         told |= {f"{stage}_mean": objectives[f"{prefix}mean"] for stage, prefix in PREFIX.items() if f"{prefix}mean" in objectives}
-        self.proposer.tell(Outcome(row["index"], row["candidate"], row["proposer"], row["status"], told))
+        if self.settings.retrain_after:
+            before = self._told_before.setdefault(row["candidate"], [])
+            before.append(told)
+            told = averaged(before)
+        self._tell(Outcome(row["index"], row["candidate"], row["proposer"], row["status"], told, self._noise))
+
+    def _tell(self, outcome: Outcome) -> None:
+        for proposer in (self.proposer, self.tuner):
+            if proposer is not None:
+                proposer.tell(outcome)
 
     # -- budget, pause, reading --------------------------------------------------------------------------------------
 
     def stop_asking(self) -> None:
-        """The time budget is over: the final check starts once what was asked, in this session or before, is told."""
-        if self._final is None:
-            self._search_end = min(self._search_end, max(self._next, self._reached, len(self.settings.baselines)))
+        """The time budget is over: what was asked, in this session or before, is tuned (if it is), and once that is told checked."""
+        asked = max(self._next, self._reached, len(self.settings.baselines))
+        under_way = [end for begin, end in self._tuned if begin <= asked <= end]
+        if self._final is None and under_way:
+            self._search_end = min(self._search_end, max(asked, *under_way))
+        elif self._final is None and asked < self._tune_from:
+            self._tune_from, self._search_end = asked, asked + self.settings.tuning
 
     @property
     def is_asking(self) -> bool:

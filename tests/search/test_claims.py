@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from evosearch.search.pareto import nondominated
-from evosearch.search.pick import Pick, contestants, front, pick
+from evosearch.search.pareto import hypervolume, nondominated
+from evosearch.search.pick import Pick, contestants, front, pick, volumes
 from evosearch.search.scale import GOALS, Goal, Scale, freeze, pair_scores, point, promote_bar, standardize
 from evosearch.search.verdict import compare
 
@@ -36,6 +36,25 @@ def test_a_front_holds_what_nothing_dominates_and_nothing_that_is_not_finite(see
     assert members == [i for i in finite if i not in beaten]
     order = rng.sample(range(60), 60)
     assert sorted(order[i] for i in nondominated([points[i] for i in order])) == members
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_hypervolume_is_the_share_of_a_box_that_points_dominate(seed):
+    """Counted on a grid of unit cubes; what is not finite, or not above the reference, adds nothing."""
+    rng = random.Random(seed)
+    points = [tuple(rng.randint(0, 4) for _ in range(3)) for _ in range(8)]
+    cubes = {(a, b, c) for p in points for a in range(p[0]) for b in range(p[1]) for c in range(p[2])}
+    assert hypervolume([*points, (NAN, 9, 9), (9, None, 9), (0, 9, 9)], (0, 0, 0)) == len(cubes)
+    assert hypervolume(rng.sample(points, 8), (-1, 0, 0)) >= len(cubes)
+    assert hypervolume([], (0, 0)) == 0
+
+
+def test_what_was_found_is_measured_by_the_volume_that_it_adds():
+    rows = [row(0, "baseline", 1.0, 1.0, -5.0), row(1, "baseline", 0.0, 0.0, -1.0), row(2, "g", 0.5, 0.5, -5.0), row(3, "control:random", 3.0, 2.0, -1.0)]
+    found = volumes(rows)
+    assert found["found"] == 1.0  # it is dominated
+    assert found["control:random"] > 1.2
+    assert volumes(rows[2:]) == {}
 
 
 def test_only_rows_that_were_fully_trained_enter_the_front():

@@ -10,7 +10,7 @@ import pytest
 
 from evosearch.job import Result
 from evosearch.meaning.screen import Screen
-from evosearch.proposers.registry import make_portfolio
+from evosearch.proposers.registry import make_portfolio, make_tuner
 from evosearch.search import store
 from evosearch.search.pareto import nondominated
 from evosearch.search.scale import GOALS, Goal
@@ -22,7 +22,7 @@ SPACE = OperatorSpace(("add", "mul", "max", "min", "neg", "tanh", "sin", "cos", 
 BASELINES = (("identity", "x"), ("relu", "relu(x)"), ("tanh", "tanh(x)"), ("sine", "sin(x)"))
 
 
-def settings(evaluations=40, seed=0, window=6, goals=GOALS):
+def settings(evaluations=40, seed=0, window=6, goals=GOALS, tuning=0, retrain_after=0):
     return Settings(
         seed,
         window,
@@ -32,6 +32,8 @@ def settings(evaluations=40, seed=0, window=6, goals=GOALS):
         {"quality": (0.3, ("a",)), "quick": (0.5, ("a",)), "first_seed": (0.2, ("a",))},
         ("u",),
         goals=goals,
+        tuning=tuning,
+        retrain_after=retrain_after,
     )
 
 
@@ -64,7 +66,8 @@ def answer(job):
 
 def study_over(log, shares=None, **changes):
     goals = [goal.name for goal in changes["goals"]] if "goals" in changes else None
-    return Study(log, make_portfolio(shares or {"genetic": 0.5, "random": 0.2, "bayes": 0.3}, SPACE, goals=goals), Screen(8, 1), settings(**changes))
+    tuner = make_tuner(2, "tpe", SPACE) if changes.get("tuning") else None
+    return Study(log, make_portfolio(shares or {"genetic": 0.5, "random": 0.2, "bayes": 0.3}, SPACE, goals=goals), Screen(8, 1), settings(**changes), tuner)
 
 
 def drive(directory, *, slots=3, order=None, stop_after=None, **changes):
