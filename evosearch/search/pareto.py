@@ -30,7 +30,7 @@ def hypervolume(points: Sequence[Point], reference: Sequence[float]) -> float:
 
     What is not finite, or nowhere above the reference, adds nothing. Exact; meant for fronts of some tens of points.
     """
-    above = [tuple(map(float, p)) for p in points if admitted(p) and all(v > r for v, r in zip(p, reference, strict=True))]  # type: ignore[arg-type]
+    above = [tuple(map(float, p)) for p in points if admitted(p) and all(v > r for v, r in zip(p, reference, strict=True))]  # type: ignore[arg-type,operator]
     if not above:
         return 0.0
     *rest, floor = reference
