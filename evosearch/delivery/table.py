@@ -197,8 +197,8 @@ def _counts(reading: Reading) -> list[str]:
     passed = [f"{name} {count}" for name, count in passed_filters(reading.rows).items()]
     lines += [f"proposals that pass the static and numeric filters: {'; '.join(passed)}"] if passed else []
     gained = volumes(reading.searched, reading.config.judging.selection())
-    said = [f"with {CONTROLS.get(who, who)} {volume:.2f}" if who in CONTROLS else f"with what was {who} {volume:.2f}" for who, volume in sorted(gained.items())]
-    lines += [f"hypervolume of the baselines' front, which is 1: {', '.join(said)}"] if said else []
+    said = [f"with {CONTROLS.get(who, 'the finds')} {volume:.2f}" for who, volume in sorted(gained.items(), reverse=True)]
+    lines += [f"hypervolume of the front over that of the baselines alone: {', '.join(said)}"] if said else []
     spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in STAGES[1:]}
     spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first_rate", "first_seed")}
     return [*lines, f"seconds of workers: {', '.join(f'{stage}{NO_BREAK}{seconds:.0f}' for stage, seconds in spent.items())}"]

@@ -75,6 +75,7 @@ def test_the_page_shows_what_was_judged_and_its_verdict():
     assert f"equal and smaller, by sympy: {FOUND} = cos(x)" in text
     assert "verdict: NOT better than any of 3 baselines on unseen pairs (sine, tanh, relu); takes 7.0 times as long as ReLU" in text
     assert "functions: 1 found + 4 baselines" in text
+    assert "hypervolume of the front over that of the baselines alone: with the finds 2.47" in text
     assert parse(FOUND).canonical_id[:6] in text
     assert "measured on the machine that ended the run, when it did" in text
     better = reading(gain=5.0)
