@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evosearch.config import Config
-from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
+from evosearch.delivery.summary import Reading, baseline_names, directions_of, leaders, read
 from evosearch.evaluation import train_finals
 from evosearch.judging.fingerprint import model_hashes
 from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
 from evosearch.run import install_data, plan_of, stored
-from evosearch.search.pick import CONTROLS, best_controls, count_tried, fully_trained, is_found
+from evosearch.search.pick import CONTROLS, best_controls, count_tried, fully_trained, may_be_picked
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
@@ -106,24 +106,13 @@ def _refuse_other_models(directory: Path, config: Config, plugins: Sequence[Plug
 
 def controls_of(reading: Reading, best: dict[str, Row]) -> dict[str, str]:
     """Of each control that ran, what it proposed best and how many functions it was given."""
-    others = sum(1 for r in reading.searched if is_found(r))
+    others = sum(1 for r in reading.searched if may_be_picked(r))
     said = {}
     for who in dict.fromkeys(str(r["proposer"]) for r in reading.searched if r["proposer"] in CONTROLS):
         given = sum(1 for r in reading.searched if r["proposer"] == who)
         text = best[who]["candidate"] if who in best else "none was fully trained"
         said[CONTROLS[who]] = f"{text} (the best of {given} functions; the search had {others})"
     return said
-
-
-def leaders(reading: Reading, top: int) -> list[str]:
-    """The pick, then the found functions with the best mean. Raises ValueError when there is none."""
-    if reading.pick is None:
-        again = f"run SPACE.yaml --out {reading.directory} --set budget.evaluations=N" if reading.finished else f"resume {reading.directory}"
-        more = f"`evosearch {again}`" + ", N a larger total" * reading.finished
-        raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with {more}")
-    found = [r for r in fully_trained(reading.searched) if is_found(r)]
-    found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
-    return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
 
 
 def table_of(found: Verification) -> list[str]:

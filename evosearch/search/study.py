@@ -53,6 +53,7 @@ class Settings:
     usual: str = "relu"  # and what the usual one gives: the quality bar is half way between
     goals: tuple[Goal, ...] = GOALS  # what selection optimizes beside the mean
     check_controls: bool = False  # whether the final check has the best of each control too
+    seeds: tuple[tuple[str, str], ...] = ()  # asked right after the baselines, by (proposer, candidate)
 
 
 class Study:
@@ -130,7 +131,8 @@ class Study:
         rng = random.Random(int.from_bytes(hashlib.sha256(f"{self.settings.seed}/{k}".encode()).digest()))
         screened: list[Row] = []
         for attempt in range(MAX_ATTEMPTS):
-            proposal = self.proposer.ask(rng)
+            seed = self._seed(k) if attempt == 0 else None
+            proposal = self.proposer.ask(rng) if seed is None else seed
             verdict = self.screen.check(proposal.candidate)
             if verdict is None:
                 return self._number(proposal, self._bar(), screened)
@@ -140,6 +142,11 @@ class Study:
             f"{MAX_ATTEMPTS} proposals in a row were screened out at ask {k} (last: {screened[-1]['reason']}); "
             "the space is used up or too narrow: widen it or lower budget.evaluations"
         )
+
+    def _seed(self, k: int) -> Proposal | None:
+        """The seed that ask k is for: of the ask's number alone, whatever is told by then."""
+        mine = self.settings.seeds[k - len(self.settings.baselines) :][:1]
+        return Proposal(mine[0][1], (), mine[0][0]) if mine else None
 
     def _number(self, proposal: Proposal, bar: Mapping[str, float], screened: list[Row]) -> Job:
         job = Job(self._next, proposal.candidate, self.settings.seed, "search", (), dict(bar))
