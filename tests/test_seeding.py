@@ -112,6 +112,6 @@ def test_a_seed_may_win_and_is_no_find(session, tmp_path):
 
 
 def test_a_layer_in_a_search_for_networks_stands_in_every_slot():
-    config = load("per-layer.yaml", ["seeds=[lisht]"])
+    config = load("per-layer.yaml", ["seeds=[symlog]"])
     (seed,) = config.seeds
-    assert seed.candidate.count("x * tanh(x)") == len(config.network.slots)
+    assert seed.candidate.count("symlog(x)") == len(config.network.slots)
