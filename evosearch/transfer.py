@@ -24,6 +24,7 @@ from evosearch.judging.preflight import check_models, check_networks
 from evosearch.judging.tasks.files import install
 from evosearch.language.candidate import parse_candidate
 from evosearch.plugin import PlugIn, check_given
+from evosearch.search.pick import is_seed
 from evosearch.search.verdict import half_width
 
 FIRST_SEED = 30_000  # verify draws from 10,000 on, and under other conditions from 20,000
@@ -31,12 +32,16 @@ FIRST_SEED = 30_000  # verify draws from 10,000 on, and under other conditions f
 
 @dataclass(frozen=True)
 class Contestant:
-    """A function, who discovered it (a run's folder; of a baseline its name), and the tasks on which that run searched."""
+    """A function, who discovered it (a run's folder; of a baseline its name), and the tasks on which that run searched.
+
+    A run that was given it as a seed has not discovered it.
+    """
 
     candidate: str
     of: str
     is_baseline: bool
     searched: tuple[str, ...] = ()
+    is_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,12 +144,14 @@ def _contestants(runs: Mapping[Path, Config], top: int) -> list[Contestant]:
     kinds = {(usual_baseline(config), config.judging.initialization): path for path, config in runs.items()}
     if len(kinds) > 1:
         raise ValueError(f"runs of one matrix search the same kind of layer, weights set alike; {' and '.join(map(str, kinds.values()))} do not: one at a time")
-    finds, baselines = [], {}
+    finds: list[Contestant] = []
+    baselines: dict[str, str] = {}
     for path, config in runs.items():
         reading = read(path, config)
         stages = (config.judging.quick, config.judging.quality, config.judging.full)
         searched = dict.fromkeys(parse_pair(pair).task for stage in stages if stage for pair in stage.pairs)
-        finds += [Contestant(text, str(path), False, tuple(searched)) for text in leaders(reading, top)]
+        seeds = {row["candidate"] for row in reading.searched if is_seed(row)}
+        finds += [Contestant(text, str(path), False, tuple(searched), text in seeds) for text in leaders(reading, top)]
         names = baseline_names(config)
         baselines |= {text: names[text] for text in reading.contestants if text in names}
     usual, _ = next(iter(kinds))
@@ -179,7 +186,7 @@ def table_of(found: Transfer, width: int | None) -> list[str]:
         return Column(f"{numbers[pair]} ", [text + mark for text, mark in zip(shown, marks, strict=True)], 1)
 
     def matrix(rows: Sequence[Contestant], show: Callable[[Cell], str]) -> list[str]:
-        who = Column("discovered by", [f"{c.of}, on {', '.join(c.searched)}" if c.searched else "baseline" for c in rows], 2, False)
+        who = Column("discovered by", [f"{'a seed of ' * c.is_seed}{c.of}, on {', '.join(c.searched)}" if c.searched else "baseline" for c in rows], 2, False)
         names = Column("function", [c.of if c.is_baseline else c.candidate for c in rows], right=False, flexible=True)
         lines, left_out = grid([who, names, *(column(pair, rows, show) for pair in found.pairs)], width)
         return [*lines, *([f"left out at {width} columns: {', '.join(left_out)}"] if left_out else [])]

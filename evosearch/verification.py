@@ -19,7 +19,7 @@ from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
 from evosearch.run import install_data, plan_of, stored
-from evosearch.search.pick import CONTROLS, best_controls, count_tried, fully_trained, may_be_picked
+from evosearch.search.pick import CONTROLS, best_controls, count_tried, fully_trained, is_seed, may_be_picked
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
@@ -29,10 +29,11 @@ DRAWS = 20_000
 
 @dataclass(frozen=True)
 class Verified:
-    """One candidate of the run against every contestant."""
+    """One candidate of the run against every contestant; a seed is none of its finds."""
 
     candidate: str
     comparisons: tuple[Comparison, ...]
+    is_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,13 @@ def verify(
     plan = replace(plan, final=replace(plan.final, seeds=seeds))
     rows, failed = train_finals(contestants, plan, FIRST_SEED, executor, workers, on_progress)
     tried, directions = count_tried(reading.searched), directions_of(config)
+    seeds_given = {row["candidate"] for row in reading.searched if is_seed(row)}
     verified = tuple(
-        Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))
+        Verified(
+            text,
+            tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)),
+            text in seeds_given,
+        )
         for text in candidates
     )
     strongest = {*reading.contestants, *(row["candidate"] for row in controls.values())}
@@ -119,7 +125,7 @@ def table_of(found: Verification) -> list[str]:
     """The verdicts as lines of text."""
     lines = [f"{found.seeds} fresh seeds on {len(found.pairs)} pairs that the search never saw, by {found.optimizer}: {', '.join(found.pairs)}"]
     for verified in found.verified:
-        lines += ["", verified.candidate]
+        lines += ["", verified.candidate + "  (a seed of this search, no find)" * verified.is_seed]
         for c in verified.comparisons:
             across = f"; over pairs [{c.pairs_low:+.2f}, {c.pairs_high:+.2f}]" if c.pairs_low is not None else ""
             lines.append(f"  {c.verdict:<10} than {c.against}: {c.difference:+.2f} spreads [{c.low:+.2f}, {c.high:+.2f}] at {100 * c.level:.2f} %{across}")

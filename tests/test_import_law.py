@@ -28,6 +28,7 @@ FLOORS = {
     "execution": {"job", "execution"},
     "run": {"language", "meaning", "space", "proposers", "search", "compiler", "plugin", "dataset", "judging", "execution", "job", "config", "sections", ""},
     "verification": {"dataset", "search", "judging", "job", "plugin", "config", "run", "evaluation", "delivery", "rerank"},
+    "mining": {"language", "meaning", "space", "proposers", "judging", "config", "delivery"},
     "transfer": {"dataset", "language", "search", "judging", "plugin", "config", "evaluation", "delivery"},
     "rerank": {"search", "judging", "job", "evaluation"},
     "estimate": {"search", "space", "job", "plugin", "config", "run", "evaluation"},

@@ -44,6 +44,7 @@ def test_a_row_a_find_and_a_column_a_pair(runs, found):
     assert [c.of for c in finds] == [str(path) for path in runs for _ in range(2)]
     assert [finds[0].candidate, finds[2].candidate] == [read(path, config).pick.candidate for path, config in runs.items()]
     assert found.contestants[-1].of == "relu"
+    assert not any(c.is_seed for c in found.contestants)
     texts = {c.candidate for c in found.contestants}
     assert {(c.candidate, c.pair) for c in found.cells} == {(text, pair) for text in texts for pair in PAIRS}
     assert found.level == pytest.approx(1 - 0.05 / ((len(texts) - 1) * 2))

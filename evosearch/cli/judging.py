@@ -46,12 +46,12 @@ def evaluate(
     import json
 
     plugins = load_plugins(plugin)
-    tables = _tables(data)
+    tables = tables_of(data)
     from evosearch.delivery.progress import introduce
     from evosearch.evaluation import evaluate_formula, names_of, pairs_of, table_of
 
     pairs = pairs_of(task.split(","), architecture)
-    _describe(tables, pairs, sys.stderr if json_ else sys.stdout)
+    describe(tables, pairs, sys.stderr if json_ else None)
     found = evaluate_formula(
         formula, names_of(against or ["relu,gelu"]), pairs, seeds=seeds, steps=steps, executor=executor, workers=workers, device=device,
         on_progress=counted(), plugins=plugins, data=list(tables), objectives=[name.strip() for name in objectives.split(",")] if objectives else (),
@@ -62,7 +62,7 @@ def evaluate(
         raise ValueError(f"every training of `{formula[:60]}` failed: {found.why_nothing[:300]}; try another formula, or other tasks")
 
 
-def _tables(texts: Sequence[str] | None) -> dict[DataFile, Table]:
+def tables_of(texts: Sequence[str] | None) -> dict[DataFile, Table]:
     """Reads each `PATH` or `NAME=PATH` and makes it a task, before any pair is named. Raises ValueError."""
     if not texts:
         return {}
@@ -94,8 +94,8 @@ def _name_and_path(text: str) -> tuple[str, Path]:
     return name_of(Path(text)), Path(text).expanduser()
 
 
-def _describe(tables: dict[DataFile, Table], pairs: Sequence[str], stream: TextIO) -> None:
-    """Says what each file holds. Raises ValueError for one that no pair names, or whose regions nothing can be trained on."""
+def describe(tables: dict[DataFile, Table], pairs: Sequence[str], stream: TextIO | None = None) -> None:
+    """Says what each file holds, on standard output by default. Raises ValueError for one that no pair names, or that nothing can be trained on."""
     if not tables:
         return
     from evosearch.delivery.inspection import brief
@@ -149,7 +149,7 @@ def transfer(
     import json
 
     plugins = load_plugins(plugin)
-    tables = _tables(data)
+    tables = tables_of(data)
     from evosearch.delivery.progress import introduce
     from evosearch.evaluation import pairs_of
     from evosearch.transfer import open_run, table_of, transfer
@@ -158,7 +158,7 @@ def transfer(
     if len(runs) < len(directories):
         raise ValueError("a run stands here twice; leave one out")
     pairs = pairs_of(tasks.split(","))
-    _describe(tables, pairs, sys.stderr if json_ else sys.stdout)
+    describe(tables, pairs, sys.stderr if json_ else None)
     found = transfer(
         runs, pairs, top=top, seeds=seeds, steps=steps, executor=executor, workers=workers, device=device, plugins=plugins, data=list(tables),
         on_progress=counted(), on_start=lambda: introduce(pairs),
