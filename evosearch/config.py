@@ -20,9 +20,12 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from evosearch.judging.objectives import nearest
+from evosearch.plugin import PluginError, loaded
+from evosearch.search.store import check_files, read_bytes
 from evosearch.sections import Config
+from evosearch.seeding import Asked, BestOfRun, named
 
-__all__ = ["Config", "ConfigError", "dump_yaml", "find_space", "load", "read_run_file", "run_file"]
+__all__ = ["Config", "ConfigError", "dump_yaml", "find_space", "load", "read_run_file", "read_run_of", "run_file"]
 
 MAX_BYTES = 1_000_000
 MAX_LEVELS = 20
@@ -95,7 +98,10 @@ def load(path: str, overrides: Sequence[str] = (), options: Mapping[str, object]
             _override(data, key, given, f"--{key.rpartition('.')[2]} {given}"[:80], origins)
     if isinstance(data.get("data"), dict):
         _describe(data["data"], tree, file, origins)
-    return _validate(data, tree, path, origins)
+    if not isinstance(seeds := data.pop("seeds", None), list):
+        return _validate(data if seeds is None else {**data, "seeds": seeds}, tree, path, origins)
+    found = _seeds(seeds, _validate(data, tree, path, origins), tree, file, origins)
+    return _validate({**data, "seeds": found}, tree, path, origins)
 
 
 def _describe(data: dict[str, Any], tree: Any, file: Path, origins: Mapping[tuple[str, ...], str]) -> None:
@@ -115,6 +121,71 @@ def _describe(data: dict[str, Any], tree: Any, file: Path, origins: Mapping[tupl
         except ValueError as error:
             raise ConfigError(f"{where}: `data.{name}`: {error}") from error
         data[name] = {key: value for key, value in found.items() if key != "name"}
+
+
+def _seeds(entries: Sequence[Any], config: Config, tree: Any, file: Path, origins: Mapping[tuple[str, ...], str]) -> list[Any]:
+    """Every entry as the candidates that it means, so that the run needs neither the library nor the earlier run's folder. Raises ConfigError."""
+    found: list[Any] = []
+    asked, space = config.asked(), config.space.space()
+    for i, entry in enumerate(entries):
+        where = origins.get(("seeds",)) or f"{file}:{_line(tree, ('seeds', i))}"
+        try:
+            if isinstance(entry, dict) and "run" in entry:
+                of = BestOfRun.model_validate(entry)
+                found += _of_run(of, (Path() if ("seeds",) in origins else file.parent) / Path(of.run).expanduser(), asked)
+            elif isinstance(entry, str):
+                text, source = named(entry, space, config.judging.pairs)
+                asked.take(text, f"`{entry[:80]}`")
+                found.append({"candidate": text, "source": source, "name": entry if source == "library" else ""})
+            elif not isinstance(entry, dict) or "candidate" not in entry:
+                raise ValueError(f"a seed is a layer's name, a formula, or {{run: FOLDER, top: 5}}; received {entry!r:.80}")
+            else:
+                found.append(entry)  # as in the configuration that a run keeps
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {_explain(error.errors()[0], ('seeds', str(i), *map(str, error.errors()[0]['loc'])))}") from None
+        except ValueError as error:
+            raise ConfigError(f"{where}: `seeds.{i}`: {error}") from None
+    return found
+
+
+def _of_run(of: BestOfRun, directory: Path, asked: Asked) -> list[dict[str, str]]:
+    """The best functions of an earlier run, its pick first; those that would not be asked say why.
+
+    Raises ValueError for what is no run, and for one of which nothing can be asked.
+    """
+    from evosearch.delivery.summary import leaders, read
+
+    def check(recorded: Mapping[str, str]) -> None:
+        for name in recorded:
+            if loaded(name.removesuffix(".py")) is None:
+                raise PluginError(f"{directory} was made with the plug-in {name}; give it here too: --plugin {name}")
+
+    found = []
+    for text in leaders(read(directory, read_run_of(directory, check)[0]), of.top):
+        left_out = asked.refusal(text)
+        found.append({"candidate": text, "source": "run", "name": of.run, "left_out": left_out})
+        if not left_out:
+            asked.add(text, f"the seed `{text[:80]}`")
+    if all(seed["left_out"] for seed in found):
+        first = found[0]
+        raise ValueError(f"of the {len(found)} best functions of {directory} none can be asked: `{first['candidate'][:80]}` {first['left_out']}; leave it out")
+    return found
+
+
+def read_run_of(directory: Path, check_plugins: Callable[[Mapping[str, str]], None]) -> tuple[Config, dict[str, Any]]:
+    """`read_run_file` of the run in the folder. Raises ConfigError, and LogError for a folder where a file belongs."""
+    file = directory / "run.yaml"
+    check_files(directory)
+    if not os.path.isfile(file):
+        raise ConfigError(f"{str(directory)[:160]} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
+    try:
+        return read_run_file(read_bytes(file).decode("utf-8"), str(file), check_plugins)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is damaged: not UTF-8 text; restore it from a copy") from None
+    except ConfigError as error:
+        if "restore it" in str(error):
+            raise
+        raise ConfigError(f"{error}; it is damaged or was edited: restore it from a copy") from None
 
 
 def read_run_file(text: str, name: str, check_plugins: Callable[[Mapping[str, str]], None]) -> tuple[Config, dict[str, Any]]:

@@ -131,7 +131,7 @@ def evaluate_formula(
     The claim is about these pairs, which the caller chose. Raises ValueError, before anything is trained, for what
     cannot be; a training that fails is in `failed`. `on_start` is called once nothing is left that could refuse.
     """
-    _check_numbers(seeds, steps, workers)
+    check_numbers(seeds, steps, workers)
     _check_pairs(pairs)
     _check_objectives(objectives, pairs)
     check_device(device)
@@ -160,7 +160,8 @@ def evaluate_formula(
     return Evaluation(formula, measured, comparisons, {f"{shown[who]} on {pair}": why for (who, pair), why in failed.items()}, text, further)
 
 
-def _check_numbers(seeds: int, steps: int, workers: int | None) -> None:
+def check_numbers(seeds: int, steps: int, workers: int | None) -> None:
+    """Raises ValueError for too few seeds or steps, or a number of workers that is none."""
     if seeds < 2:
         raise ValueError(f"an interval needs at least 2 seeds; received {seeds}")
     if steps < 1:

@@ -21,7 +21,7 @@ import torch
 
 from evosearch import __version__
 from evosearch.compiler.module import check_layer_cache
-from evosearch.config import ConfigError, read_run_file, run_file
+from evosearch.config import ConfigError, read_run_of, run_file
 from evosearch.dataset.read import check_unchanged
 from evosearch.dataset.source import DataFile
 from evosearch.execution import Executor, make_executor
@@ -34,13 +34,12 @@ from evosearch.judging.fingerprint import data_hash, model_hashes
 from evosearch.judging.objectives import check_models_given, direction
 from evosearch.judging.preflight import check_models, check_networks
 from evosearch.judging.tasks.files import install
-from evosearch.meaning.require import Requirements
 from evosearch.meaning.screen import Screen
 from evosearch.plugin import PlugIn, check_given
 from evosearch.proposers import Proposer
 from evosearch.proposers.registry import make_portfolio, make_tuner
 from evosearch.search.clock import Clock, seconds_spent
-from evosearch.search.store import TEMPORARY, Log, check_files, read_bytes, read_journal, read_records, unwritable, write_atomically
+from evosearch.search.store import TEMPORARY, Log, read_journal, read_records, unwritable, write_atomically
 from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
 from evosearch.space import SearchSpace
@@ -103,8 +102,8 @@ def open_study(config: Config, log: Log) -> Study:
         directions={pair: direction(pair) for pair in config.judging.pairs},
         stages={stage: (share, tuple(pairs)) for stage, (share, pairs) in judging.shares.items()}, final_pairs=tuple(judging.final.pairs),
         trivial=QUALITY_BAR[space.slot][0], usual=QUALITY_BAR[space.slot][1], goals=config.judging.selection(),
-        check_controls=config.network is not None, tuning=config.tuning.evaluations if config.tuning else 0,
-        retrain_after=config.retrain_after or 0,
+        check_controls=config.network is not None, seeds=tuple((f"seed:{seed.source}", seed.candidate) for seed in config.asked_first),
+        tuning=config.tuning.evaluations if config.tuning else 0, retrain_after=config.retrain_after or 0,
     )  # fmt: skip
     proposer = make_portfolio(config.proposers, space, config.controls, config.judging.goals, config.sharing == "earned")
     return Study(log, proposer, screen_of(config, space), settings, _tuner(config, space))
@@ -116,8 +115,7 @@ def _tuner(config: Config, space: SearchSpace) -> Proposer | None:
 
 def screen_of(config: Config, space: SearchSpace) -> Screen:
     """The driver's own checks of a configuration."""
-    required = Requirements(**config.space.require.model_dump())
-    return Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in config.controls)), config.judging.filters.cost, required)
+    return config.screen(space)
 
 
 def prepare(directory: Path, config: Config, accept_new_environment: bool = False, plugins: Sequence[PlugIn] = ()) -> Config:
@@ -190,18 +188,7 @@ def stored(directory: Path, plugins: Sequence[PlugIn] = ()) -> tuple[Config, dic
     LogError.
     """
     file = directory / "run.yaml"
-    check_files(directory)
-    if not os.path.isfile(file):
-        raise ConfigError(f"{str(directory)[:160]} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
-    try:
-        text = read_bytes(file).decode("utf-8")
-        config, recorded = read_run_file(text, str(file), lambda recorded: check_given(recorded, plugins, directory))
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file} is damaged: not UTF-8 text; restore it from a copy") from None
-    except ConfigError as error:
-        if "restore it" in str(error):
-            raise
-        raise ConfigError(f"{error}; it is damaged or was edited: restore it from a copy") from None
+    config, recorded = read_run_of(directory, lambda recorded: check_given(recorded, plugins, directory))
     begun_with = [record["sha256"] for record in read_records(directory)[0] if record["type"] == "config"]
     if _digest(config) not in begun_with:
         what = "its configuration is not the one that the journal was begun with" if begun_with else "the journal was begun without it"
@@ -246,7 +233,7 @@ def _changes(before: Config, after: Config) -> dict[str, str]:
         left, right = old.get(key), new.get(key)
         if left == right:
             continue
-        if isinstance(left, list) and isinstance(right, list) and set(left) != set(right):
+        if isinstance(left, list) and isinstance(right, list) and any(v not in right for v in left) | any(v not in left for v in right):
             left, right = [v for v in left if v not in right] or "none", [v for v in right if v not in left] or "none"
         found[key] = f"{key}: {_short(left)} -> {_short(right)}"
     return found

@@ -13,8 +13,11 @@ from evosearch.language.candidate import slot_names
 from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS, STATISTICS
+from evosearch.meaning.require import Requirements
+from evosearch.meaning.screen import Screen
 from evosearch.proposers.registry import CONTROLS, PROPOSERS
 from evosearch.search.scale import GOALS, Goal
+from evosearch.seeding import Asked, Seed
 from evosearch.space import SearchSpace
 from evosearch.space.grammar import LARGEST, GrammarSpace
 from evosearch.space.network import NetworkSpace
@@ -312,6 +315,7 @@ class Config(Section):
     proposers: dict[Annotated[str, AfterValidator(_proposer)], Annotated[float, Field(ge=0, le=1000)]]
     sharing: Literal["earned", "fixed"] = "earned"  # of the asks among the proposers: by their shares times what they earned, or by their shares alone
     controls: dict[Annotated[str, AfterValidator(_control)], Annotated[float, Field(ge=0, le=1000)]] = {}  # 1: as many functions as all proposers together
+    seeds: list[Seed] = []  # in a YAML the name of a layer, a formula, or `{run: FOLDER, top: 5}` (config.load)
     budget: BudgetSection
     tuning: TuningSection | None = None
     retrain_after: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # proposals of a known find, which is then trained once more on fresh seeds
@@ -338,15 +342,33 @@ class Config(Section):
         unused = set(self.data) - {parse_pair(pair).task for pair in self.judging.pairs}
         if unused:
             raise ValueError(f"data: `{min(unused)}` is in no pair; name it in one, as in {min(unused)}/mlp, or leave it out")
-        if self.budget.evaluations <= len(self.baselines):
-            raise ValueError(f"budget.evaluations counts the {len(self.baselines)} baselines too; received {self.budget.evaluations}: raise it")
-        if self.tuning and self.budget.evaluations <= len(self.baselines) + self.tuning.evaluations:
-            raise ValueError(
-                f"tuning.evaluations are the last of budget.evaluations; received {self.tuning.evaluations} of {self.budget.evaluations}: lower it"
-            )
         if not any(share > 0 for share in self.proposers.values()):
             raise ValueError("proposers: at least one needs a share above 0")
+        first = f"the {len(self.baselines)} baselines" + f" and {len(self.asked_first)} seeds" * bool(self.asked_first)
+        if self.budget.evaluations <= len(self.baselines) + len(self.asked_first):
+            raise ValueError(f"budget.evaluations counts {first} too; received {self.budget.evaluations}: raise it")
+        if self.tuning and self.budget.evaluations <= len(self.baselines) + len(self.asked_first) + self.tuning.evaluations:
+            raise ValueError(f"tuning.evaluations are the last of budget.evaluations; received {self.tuning.evaluations} of {self.budget.evaluations}")
+        if self.seeds:
+            asked = self.asked()
+            for seed in self.asked_first:
+                asked.take(seed.candidate, f"the seed `{seed.title[:80]}`")
         return self
+
+    @property
+    def asked_first(self) -> list[Seed]:
+        """The seeds that are not left out."""
+        return [seed for seed in self.seeds if not seed.left_out]
+
+    def asked(self) -> Asked:
+        """The baselines, as what is asked before the seeds."""
+        space = self.space.space()
+        return Asked(space, self.screen(space), self.baseline_texts())
+
+    def screen(self, space: SearchSpace) -> Screen:
+        """The driver's own checks."""
+        required = Requirements(**self.space.require.model_dump())
+        return Screen(space.max_nodes, max(space.max_parameters, 2 * ("tuned" in self.controls)), self.judging.filters.cost, required)
 
     @property
     def network(self) -> NetworkSpace | None:

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evosearch.config import Config
-from evosearch.delivery.summary import Reading, baseline_names, directions_of, read
+from evosearch.delivery.summary import Reading, baseline_names, directions_of, leaders, read
 from evosearch.evaluation import train_finals
 from evosearch.judging.fingerprint import model_hashes
 from evosearch.plugin import PlugIn
 from evosearch.rerank import Gain, rerank
 from evosearch.rerank import table_of as conditions_of
 from evosearch.run import install_data, plan_of, stored
-from evosearch.search.pick import CONTROLS, best_controls, count_tried, fully_trained, is_found
+from evosearch.search.pick import CONTROLS, best_controls, count_tried, fully_trained, is_seed, may_be_picked
 from evosearch.search.store import Row, write_atomically
 from evosearch.search.verdict import Comparison, compare
 
@@ -29,10 +29,11 @@ DRAWS = 20_000
 
 @dataclass(frozen=True)
 class Verified:
-    """One candidate of the run against every contestant."""
+    """One candidate of the run against every contestant; a seed is none of its finds."""
 
     candidate: str
     comparisons: tuple[Comparison, ...]
+    is_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,13 @@ def verify(
     plan = replace(plan, final=replace(plan.final, seeds=seeds))
     rows, failed = train_finals(contestants, plan, FIRST_SEED, executor, workers, on_progress)
     tried, directions = count_tried(reading.searched), directions_of(config)
+    seeds_given = {row["candidate"] for row in reading.searched if is_seed(row)}
     verified = tuple(
-        Verified(text, tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)))
+        Verified(
+            text,
+            tuple(compare(rows, text, {t: names.get(t, t) for t in contestants if t == text or t in names}, directions, tried, draws=DRAWS)),
+            text in seeds_given,
+        )
         for text in candidates
     )
     strongest = {*reading.contestants, *(row["candidate"] for row in controls.values())}
@@ -106,7 +112,7 @@ def _refuse_other_models(directory: Path, config: Config, plugins: Sequence[Plug
 
 def controls_of(reading: Reading, best: dict[str, Row]) -> dict[str, str]:
     """Of each control that ran, what it proposed best and how many functions it was given."""
-    others = sum(1 for r in reading.searched if is_found(r))
+    others = sum(1 for r in reading.searched if may_be_picked(r))
     said = {}
     for who in dict.fromkeys(str(r["proposer"]) for r in reading.searched if r["proposer"] in CONTROLS):
         given = sum(1 for r in reading.searched if r["proposer"] == who)
@@ -115,22 +121,11 @@ def controls_of(reading: Reading, best: dict[str, Row]) -> dict[str, str]:
     return said
 
 
-def leaders(reading: Reading, top: int) -> list[str]:
-    """The pick, then the found functions with the best mean. Raises ValueError when there is none."""
-    if reading.pick is None:
-        again = f"run SPACE.yaml --out {reading.directory} --set budget.evaluations=N" if reading.finished else f"resume {reading.directory}"
-        more = f"`evosearch {again}`" + ", N a larger total" * reading.finished
-        raise ValueError(f"{reading.directory} has no fully trained function to verify; let it run on with {more}")
-    found = [r for r in fully_trained(reading.searched) if is_found(r)]
-    found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
-    return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
-
-
 def table_of(found: Verification) -> list[str]:
     """The verdicts as lines of text."""
     lines = [f"{found.seeds} fresh seeds on {len(found.pairs)} pairs that the search never saw, by {found.optimizer}: {', '.join(found.pairs)}"]
     for verified in found.verified:
-        lines += ["", verified.candidate]
+        lines += ["", verified.candidate + "  (a seed of this search, no find)" * verified.is_seed]
         for c in verified.comparisons:
             across = f"; over pairs [{c.pairs_low:+.2f}, {c.pairs_high:+.2f}]" if c.pairs_low is not None else ""
             lines.append(f"  {c.verdict:<10} than {c.against}: {c.difference:+.2f} spreads [{c.low:+.2f}, {c.high:+.2f}] at {100 * c.level:.2f} %{across}")

@@ -22,11 +22,14 @@ FLOORS = {
     "space": {"language", "meaning", "space"},
     "proposers": {"language", "meaning", "space", "proposers"},
     "search": {"language", "meaning", "space", "proposers", "search", "job"},
+    "seeding": {"language", "meaning", "space", "judging"},
     "benchmarks": {"language", "meaning", "search", "benchmarks"},
     "judging": {"language", "meaning", "compiler", "plugin", "dataset", "judging", "job"},
     "execution": {"job", "execution"},
     "run": {"language", "meaning", "space", "proposers", "search", "compiler", "plugin", "dataset", "judging", "execution", "job", "config", "sections", ""},
     "verification": {"dataset", "search", "judging", "job", "plugin", "config", "run", "evaluation", "delivery", "rerank"},
+    "mining": {"language", "meaning", "space", "proposers", "judging", "config", "delivery"},
+    "transfer": {"dataset", "language", "search", "judging", "plugin", "config", "evaluation", "delivery"},
     "rerank": {"search", "judging", "job", "evaluation"},
     "estimate": {"search", "space", "job", "plugin", "config", "run", "evaluation"},
     "evaluation": {"language", "search", "judging", "execution", "job", "plugin", "dataset"},
@@ -36,7 +39,7 @@ ONE_FILE = {
     "pyarrow": "search/store.py", "ray": "execution/ray.py", "PIL": "dataset/images.py",
 }  # fmt: skip
 ALSO = {"pyarrow": {"dataset/tables.py", "benchmarks/parquet.py"}}  # the log of a run, the tables of a user, the open tables
-TORCH_FREE = ("benchmarks", "dataset", "language", "meaning", "space", "proposers", "search", "execution", "job", "config", "sections")
+TORCH_FREE = ("benchmarks", "dataset", "language", "meaning", "space", "proposers", "search", "execution", "job", "config", "sections", "seeding")
 
 
 def floor(path: Path) -> str:

@@ -8,12 +8,13 @@ import sys
 import typer
 
 from evosearch.cli.app import app, printable
-from evosearch.cli.judging import evaluate, inspect, tasks, verify
+from evosearch.cli.judging import evaluate, inspect, tasks, transfer, verify
 from evosearch.cli.layers import explain, export, library, operators
+from evosearch.cli.proposing import mine
 from evosearch.cli.search import check, resume, run, top
 
 # in the order of --help; a formula may start with a minus sign
-for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify):
+for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify, transfer, mine):
     app.command(context_settings={"ignore_unknown_options": _command in (explain, evaluate)})(_command)
 _data = typer.Typer(help="Look at data files of your own.")
 _data.command()(inspect)

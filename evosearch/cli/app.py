@@ -68,10 +68,10 @@ def load_plugins(paths: Sequence[Path] | None) -> tuple[PlugIn, ...]:
     return plugins
 
 
-def counted() -> Callable[[int, int], None] | None:
-    """Counts trainings on standard error where somebody may be watching."""
+def counted(what: str = "trainings") -> Callable[[int, int], None] | None:
+    """Counts trainings, or what else is done, on standard error where somebody may be watching."""
 
     def show(done: int, jobs: int) -> None:
-        print(f"\r{done}/{jobs} trainings", end="\n" if done == jobs else "", file=sys.stderr, flush=True)
+        print(f"\r{done}/{jobs} {what}", end="\n" if done == jobs else "", file=sys.stderr, flush=True)
 
     return show if sys.stderr.isatty() else None

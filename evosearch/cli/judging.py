@@ -1,4 +1,4 @@
-"""Commands that judge: tasks, evaluate, verify, and data inspect."""
+"""Commands that judge: tasks, evaluate, verify, transfer, and data inspect."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def evaluate(
     import json
 
     plugins = load_plugins(plugin)
-    tables = _tables(data)
+    tables = tables_of(data)
     from evosearch.delivery.progress import introduce
     from evosearch.evaluation import evaluate_formula, names_of, pairs_of, table_of
 
     pairs = pairs_of(task.split(","), architecture)
-    _describe(tables, pairs, sys.stderr if json_ else sys.stdout)
+    describe(tables, pairs, sys.stderr if json_ else None)
     found = evaluate_formula(
         formula, names_of(against or ["relu,gelu"]), pairs, seeds=seeds, steps=steps, executor=executor, workers=workers, device=device,
         on_progress=counted(), plugins=plugins, data=list(tables), objectives=[name.strip() for name in objectives.split(",")] if objectives else (),
@@ -62,7 +62,7 @@ def evaluate(
         raise ValueError(f"every training of `{formula[:60]}` failed: {found.why_nothing[:300]}; try another formula, or other tasks")
 
 
-def _tables(texts: Sequence[str] | None) -> dict[DataFile, Table]:
+def tables_of(texts: Sequence[str] | None) -> dict[DataFile, Table]:
     """Reads each `PATH` or `NAME=PATH` and makes it a task, before any pair is named. Raises ValueError."""
     if not texts:
         return {}
@@ -94,8 +94,8 @@ def _name_and_path(text: str) -> tuple[str, Path]:
     return name_of(Path(text)), Path(text).expanduser()
 
 
-def _describe(tables: dict[DataFile, Table], pairs: Sequence[str], stream: TextIO) -> None:
-    """Says what each file holds. Raises ValueError for one that no pair names, or whose regions nothing can be trained on."""
+def describe(tables: dict[DataFile, Table], pairs: Sequence[str], stream: TextIO | None = None) -> None:
+    """Says what each file holds, on standard output by default. Raises ValueError for one that no pair names, or that nothing can be trained on."""
     if not tables:
         return
     from evosearch.delivery.inspection import brief
@@ -130,6 +130,40 @@ def verify(
         conditions=conditions, on_start=lambda: introduce(config.judging.final.pairs),
     )  # fmt: skip
     print_lines([*table_of(found), f"written to {directory / 'verify.json'}"])
+
+
+def transfer(
+    directories: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, a row of the matrix each.")],
+    tasks: Annotated[str, typer.Option(help="Tasks or pairs, separated by commas, a column each: photo,textures/resnet.")],
+    top: Annotated[int, typer.Option(help="How many of each run's best functions.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Fresh paired seeds, at least 2.")] = 5,
+    steps: Annotated[int, typer.Option(help="Optimizer steps a training.")] = 200,
+    workers: Workers = None,
+    executor: Executor = "local",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json_: Annotated[bool, typer.Option("--json", help="Print data in place of a table.")] = False,
+    plugin: Plugins = None,
+    data: Data = None,
+) -> None:
+    """Discovered on A, used on B: the gains of finds on other tasks."""
+    import json
+
+    plugins = load_plugins(plugin)
+    tables = tables_of(data)
+    from evosearch.delivery.progress import introduce
+    from evosearch.evaluation import pairs_of
+    from evosearch.transfer import open_run, table_of, transfer
+
+    runs = {directory: open_run(directory, plugins) for directory in directories}
+    if len(runs) < len(directories):
+        raise ValueError("a run stands here twice; leave one out")
+    pairs = pairs_of(tasks.split(","))
+    describe(tables, pairs, sys.stderr if json_ else None)
+    found = transfer(
+        runs, pairs, top=top, seeds=seeds, steps=steps, executor=executor, workers=workers, device=device, plugins=plugins, data=list(tables),
+        on_progress=counted(), on_start=lambda: introduce(pairs),
+    )  # fmt: skip
+    print_lines([json.dumps(found.to_data(), indent=2)] if json_ else table_of(found, width()))
 
 
 def inspect(

@@ -68,11 +68,13 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
     from evosearch.delivery.inspection import briefs
     from evosearch.delivery.progress import Progress
     from evosearch.delivery.summary import read, stored_summary, summarize
+    from evosearch.delivery.table import seed_line
 
     config = running.prepare(directory, config, accept_new_environment, plugins)
-    functions, baselines = config.budget.evaluations, len(config.baselines)
-    banner = f"run {directory}: {functions} functions ({functions - baselines} to find + {baselines} baselines), executor {config.execution.executor}"
-    data = briefs(running.files_of(config), config.judging.pairs)
+    functions, baselines, seeds = config.budget.evaluations, len(config.baselines), len(config.asked_first)
+    beside = f"{baselines} baselines" + f" + {seeds} seeds" * bool(seeds)
+    banner = f"run {directory}: {functions} functions ({functions - baselines - seeds} to find + {beside}), executor {config.execution.executor}"
+    data = briefs(running.files_of(config), config.judging.pairs) + ([seed_line(config.seeds, ())] if config.seeds else [])
     progress = Progress(sys.stdout, width() if sys.stdout.isatty() else None)
     with _acknowledged():
         finished = running.run(

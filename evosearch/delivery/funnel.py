@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evosearch.search.pick import is_found
+from evosearch.search.pick import is_found, may_be_picked
 from evosearch.search.store import Row
 
 FIRST = 200  # proposals of a proposer while it knows little
@@ -28,13 +28,13 @@ class Passed:
 
 
 def funnel(rows: Sequence[Row]) -> dict[str, int]:
-    """How many the search proposed, and where each ended: reason codes counted."""
+    """How many were proposed, seeds among them, and where each ended, reason codes counted; `dispatched` are finds alone."""
     counts = {"proposed": 0, "dispatched": 0, "trained": 0, "full": 0}
     for row in rows:
-        if not is_found(row):
+        if not may_be_picked(row):
             continue
         counts["proposed"] += 1
-        counts["dispatched"] += row["index"] is not None
+        counts["dispatched"] += row["index"] is not None and is_found(row)
         counts["trained"] += any(key.startswith(("quick:", "quality:")) for key in row["scores"])
         counts["full"] += row["stage"] == "full" and row["status"] == "ok"
         if row["reason"]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from evosearch.search.pick import fully_trained, is_found
+from evosearch.search.pick import fully_trained, may_be_picked
 
 
 def introduce(pairs: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ class Progress:
 
     def _line(self, study: Any, now: float) -> str:
         p, rows = study.progress(), study.rows()
-        full = [r for r in fully_trained(rows) if is_found(r)]
+        full = [r for r in fully_trained(rows) if may_be_picked(r)]
         rejected = sum(1 for r in rows if r["status"] == "rejected")
         best = max(full, key=lambda r: r["objectives"]["mean"], default=None)
         text = f"{p['told']}/{p['evaluations']} functions"

@@ -17,7 +17,7 @@ from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
-from evosearch.search.pick import CONTROLS, Pick, best_controls, contestants, count_tried, front, fully_trained, is_found, pick
+from evosearch.search.pick import CONTROLS, Pick, best_controls, contestants, count_tried, front, fully_trained, is_seed, may_be_picked, pick
 from evosearch.search.scale import Goal, Scale, standardize
 from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
 from evosearch.search.study import FINAL_INDEX
@@ -147,10 +147,21 @@ def usual_baseline(config: Config) -> str:
     return next(text for text, name in baseline_names(config).items() if name == QUALITY_BAR[config.space.slot][1])
 
 
+def leaders(reading: Reading, top: int) -> list[str]:
+    """The pick, then the functions with the best mean among all that may be picked. Raises ValueError when there is none."""
+    if reading.pick is None:
+        again = f"run SPACE.yaml --out {reading.directory} --set budget.evaluations=N" if reading.finished else f"resume {reading.directory}"
+        more = f"`evosearch {again}`" + ", N a larger total" * reading.finished
+        raise ValueError(f"{reading.directory} has no fully trained function; let it run on with {more}")
+    found = [r for r in fully_trained(reading.searched) if may_be_picked(r)]
+    found.sort(key=lambda r: (-r["objectives"]["mean"], r["index"]))
+    return list(dict.fromkeys([reading.pick.candidate, *(str(r["candidate"]) for r in found)]))[:top]
+
+
 def shown_rows(rows: Sequence[Row], goals: Sequence[Goal]) -> list[Row]:
-    """The rows of the final table: the front's found functions by mean, filled up with the next best, the best of each control, every baseline."""
+    """The rows of the final table: the front's finds and seeds by mean, filled up with the next best, the best of each control, every baseline."""
     full = fully_trained(rows)
-    found = [r for r in full if is_found(r)]
+    found = [r for r in full if may_be_picked(r)]
     on_front = {r["index"] for r in front(full, goals)}
     found.sort(key=lambda r: (r["index"] not in on_front, -r["objectives"]["mean"]))
     chosen = found[:SHOWN] + list(best_controls(full).values()) + [r for r in full if r["proposer"] == "baseline"]
@@ -161,7 +172,7 @@ def summarize(reading: Reading) -> Summary:
     """Computes the summary of a finished run and writes it as summary.json. Measured times are of this machine, now."""
     table = shown_rows(reading.searched, reading.config.judging.selection())
     times, inference = _times(reading, {r["candidate"]: parse_candidate(r["candidate"]) for r in table})
-    graphs = {str(graph): graph for r in table if is_found(r) for graph in parse_candidate(r["candidate"]).sites}
+    graphs = {str(graph): graph for r in table if may_be_picked(r) for graph in parse_candidate(r["candidate"]).sites}
     summary = Summary(
         search_end=len(reading.searched),
         pick=reading.pick,
@@ -250,7 +261,10 @@ def verdict_line(reading: Reading, summary: Summary | None, candidate: str) -> s
     if reading.pick is None or candidate != reading.pick.candidate:
         return "none, only the pick of a run is checked on unseen pairs; a candidate only"
     verdict = summary.verdict if summary else judge(reading, {})
-    return verdict.line if verdict else "none, the final check has no rows"
+    if verdict is None:
+        return "none, the final check has no rows"
+    given = any(is_seed(row) for row in reading.searched if row["index"] == reading.pick.index)
+    return f"{verdict.line}; no find of this search, which was given it as a seed" if given else verdict.line
 
 
 def _simplified(graphs: Mapping[str, Graph]) -> dict[str, Form]:

@@ -14,9 +14,10 @@ from evosearch.job import STAGES
 from evosearch.judging.objectives import OBJECTIVES, TASKS, applies, parse_pair, unit
 from evosearch.language.candidate import parse_candidate
 from evosearch.meaning.facts import Novelty
-from evosearch.search.pick import CONTROLS, front, fully_trained, is_found, volumes
+from evosearch.search.pick import front, fully_trained, is_found, is_seed, may_be_picked, volumes
 from evosearch.search.scale import pair_scores
 from evosearch.search.store import Row
+from evosearch.seeding import Seed
 
 NO_BREAK = "\u00a0"
 SCALE = "mean, worst: validation scores over the pairs in spreads of the baselines: their median is 0, their interquartile range 1, clipped at +-3"
@@ -44,7 +45,7 @@ def page(reading: Reading, summary: Summary | None, note: str, width: int | None
     lines += _table(reading, summary, rows, width) if rows else ["No function has been fully trained yet."]
     if rows and reading.config.judging.objectives:
         lines += ["", *_measured(reading, summary, rows, width), ""]
-    for text in _counts(reading):
+    for text in [*_counts(reading), *([seed_line(reading.config.seeds, reading.searched)] if reading.config.seeds else [])]:
         lines += say(text)
     if reading.config.judging.initialization == "gain":
         lines += say("weights behind the first layer were scaled by each function's own 1 / sqrt(E f^2): judging.initialization is gain")
@@ -86,12 +87,12 @@ def _table(reading: Reading, summary: Summary | None, rows: Sequence[Row], width
     scores = [pair_scores(r["scores"], "full") for r in rows]
     on_front = {r["index"] for r in front(reading.searched, goals)}
     chosen = reading.pick.index if reading.pick else None
-    found = [_slots(summary, r["candidate"]) if is_found(r) else {} for r in rows]
+    found = [_slots(summary, r["candidate"]) if may_be_picked(r) else {} for r in rows]
     times = [summary.relative_time.get(r["candidate"]) if summary else None for r in rows]
     columns = [
         Column("", [("*" if r["index"] in on_front else " ") + ">>>>" * (r["index"] == chosen) for r in rows], right=False),
         Column("formula" if _are_layers(rows) else "network", [r["candidate"] for r in rows], right=False, flexible=True),
-        Column("kind", [_label(n) or _kind(r) for r, n in zip(rows, found, strict=True)], 3, False),
+        Column("kind", [_shown_kind(r, _label(n)) for r, n in zip(rows, found, strict=True)], 3, False),
         Column("mean", [f"{round(o['mean'], 2) + 0.0:+.2f}" for o in objectives]),
         Column("worst", [f"{round(o['worst'], 2) + 0.0:+.2f}" for o in objectives], 1),
         *(Column(numbers[p], [_number(s[p], p) for s in scores], 2) for p in pairs),
@@ -178,6 +179,25 @@ def _newness(found: Novelty, plain: str = "") -> str:
     return f"{plain}{found.nearest} rescaled" if found.label == "rescaled" else f"{plain}{'this is ' * bool(plain)}{found.nearest}"
 
 
+def _shown_kind(row: Row, label: str) -> str:
+    """Of a find how new it is; a seed is one whatever it is."""
+    return f"seed, {label}" if is_seed(row) and label else label or _kind(row)
+
+
+def seed_line(seeds: Sequence[Seed], rows: Sequence[Row]) -> str:
+    """The functions that the search was given, what became of those that were asked, and which of an earlier run's were left out."""
+    fates = {str(row["candidate"]): _fate(row) for row in rows if is_seed(row)}
+    said = [f"{seed.title}{f' of {seed.name}' * (seed.source == 'run')}{fates.get(seed.candidate, '')}" for seed in seeds if not seed.left_out]
+    return "; ".join([f"seeds: {', '.join(said)}", *(f"left out of {seed.name}: {seed.candidate} {seed.left_out}" for seed in seeds if seed.left_out)])
+
+
+def _fate(row: Row) -> str:
+    """Its mean, or where it stopped and why."""
+    if fully_trained([row]):
+        return f" {row['objectives']['mean']:+.2f}"
+    return f" ({row['reason'] or row['status']})" if row["status"] != "ok" else f" (stopped after {row['stage']})"
+
+
 def _kind(row: Row) -> str:
     return "found" if is_found(row) else str(row["proposer"]).partition(":")[0]
 
@@ -189,7 +209,7 @@ def _counts(reading: Reading) -> list[str]:
     beside = "".join(f" + {count} {kind}s" for kind, count in sorted(others.items()))
     lines = [f"functions: {dispatched} found{beside}; of {proposed} proposed {trained} were trained, {full} fully"]
     reasons = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    more = sum(1 for r in fully_trained(reading.searched) if is_found(r)) - SHOWN
+    more = sum(1 for r in fully_trained(reading.searched) if may_be_picked(r)) - SHOWN
     if more > 0:
         lines.append(f"{more} more fully trained in {reading.directory}/results")
     if reasons:
@@ -197,7 +217,7 @@ def _counts(reading: Reading) -> list[str]:
     passed = [f"{name} {count}" for name, count in passed_filters(reading.rows).items()]
     lines += [f"proposals that pass the static and numeric filters: {'; '.join(passed)}"] if passed else []
     gained = volumes(reading.searched, reading.config.judging.selection())
-    said = [f"with {CONTROLS.get(who, 'the finds')} {volume:.2f}" for who, volume in sorted(gained.items(), reverse=True)]
+    said = [f"with {who} {volume:.2f}" for who, volume in gained.items()]
     lines += [f"hypervolume of the front over that of the baselines alone: {', '.join(said)}"] if said else []
     spent = {stage: sum(row["seconds"].get(stage, 0.0) for row in reading.rows) for stage in STAGES[1:]}
     spent = {stage: seconds for stage, seconds in spent.items() if seconds or stage not in ("quick", "first_rate", "first_seed")}

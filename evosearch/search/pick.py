@@ -14,6 +14,8 @@ from evosearch.search.scale import GOALS, Goal, Scale, point
 
 CONTROLS = {"control:random": "random search", "control:tuned": "tuned usual functions"}  # what a search is measured against, in words
 
+SEED = "seed:"  # begins the proposer of a row that the search was given
+
 Row = Mapping[str, Any]
 R = TypeVar("R", bound=Row)
 
@@ -28,8 +30,18 @@ class Pick:
 
 
 def is_found(row: Row) -> bool:
-    """Whether the search proposed it: what a search is measured against, a baseline or a control, is no find of it."""
-    return not str(row["proposer"]).startswith(("baseline", "control:", "final"))
+    """Whether the search proposed it: what a search is measured against, a baseline or a control, is no find of it, nor is a seed."""
+    return not str(row["proposer"]).startswith(("baseline", "control:", "final", SEED))
+
+
+def is_seed(row: Row) -> bool:
+    """Whether the search was given it to begin with."""
+    return str(row["proposer"]).startswith(SEED)
+
+
+def may_be_picked(row: Row) -> bool:
+    """Whether it may be recommended: what the search found, and what it was given."""
+    return is_found(row) or is_seed(row)
 
 
 def fully_trained(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -66,8 +78,8 @@ def averaged(objectives: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def count_tried(rows: Sequence[Row]) -> int:
-    """How many finds were trained in full on one seed at least: the best is the luckiest of so many, for which a claim is corrected."""
-    return sum(1 for r in rows if is_found(r) and r["stage"] in FULL_TEST)
+    """How many finds and seeds were trained in full on one seed at least: the best is the luckiest of so many, for which a claim is corrected."""
+    return sum(1 for r in rows if may_be_picked(r) and r["stage"] in FULL_TEST)
 
 
 def best_controls(rows: Sequence[R]) -> dict[str, R]:
@@ -92,13 +104,13 @@ def front(rows: Sequence[Row], goals: Sequence[Goal] = GOALS) -> list[Row]:
 
 
 def volumes(rows: Sequence[Row], goals: Sequence[Goal] = GOALS) -> dict[str, float]:
-    """The hypervolume that `found` functions, and each control's, have together with the baselines, over that of the baselines alone.
+    """The hypervolume that finds, seeds, and each control's functions have together with the baselines, over that of the baselines alone.
 
     Above a point that is in every objective a tenth of its range below the worst. Empty where no baseline has all objectives.
     """
     sets: dict[str, list[tuple[float | None, ...]]] = {"baselines": []}
     for row in fully_trained(rows):
-        who = "found" if is_found(row) else "baselines" if row["proposer"] == "baseline" else str(row["proposer"])
+        who = "the finds" if is_found(row) else "the seeds" if is_seed(row) else CONTROLS.get(row["proposer"], "baselines")
         sets.setdefault(who, []).append(objectives_point(row, goals))
     every = [[v for v in p if v is not None] for points in sets.values() for p in points if admitted(p)]
     usual = sets.pop("baselines")
@@ -125,17 +137,17 @@ def seed_noise(rows: Sequence[Row], scale: Scale) -> float:
 
 
 def pick(rows: Sequence[Row], scale: Scale, goals: Sequence[Goal] = GOALS) -> Pick | None:
-    """Among the front's found members whose mean beats every baseline's, the best worst pair; within seed noise the simpler.
+    """Among the front's members, finds and seeds, whose mean beats every baseline's, the best worst pair; within seed noise the simpler.
 
-    Where no mean beats every baseline's, the best mean, marked as not leading. None when nothing found was fully trained.
+    Where no mean beats every baseline's, the best mean, marked as not leading. None when none of them was fully trained.
     """
     full = [r for r in fully_trained(rows) if admitted(objectives_point(r, goals))]
-    full = [r for r in full if is_found(r) or r["proposer"] == "baseline"]  # a control must not take a find off the front
-    found = [r for r in full if is_found(r)]
+    full = [r for r in full if may_be_picked(r) or r["proposer"] == "baseline"]  # a control must not take a find off the front
+    found = [r for r in full if may_be_picked(r)]
     if not found:
         return None
     best_baseline = max((r["objectives"]["mean"] for r in rows if r["proposer"] == "baseline" and "mean" in r["objectives"]), default=-math.inf)
-    leading = [r for r in front(full, goals) if is_found(r) and r["objectives"]["mean"] > best_baseline]
+    leading = [r for r in front(full, goals) if may_be_picked(r) and r["objectives"]["mean"] > best_baseline]
     name = "worst" if leading else "mean"
     noise = seed_noise(rows, scale)
     top = max(r["objectives"][name] for r in leading or found)
