@@ -82,15 +82,17 @@ class Screen:
             return "static:parameters"
         if not depends_on(graph):
             return "static:no_input"
-        if not reaches(graph):
-            return "static:only_statistics"
-        for node in walk(graph):
-            leaves = {leaf.op for leaf in walk(node) if not leaf.args}
-            if node.args and leaves == {"constant"}:
-                return "static:constant_part"
-            if isinstance(node.value, Axes) and not depends_on(node.args[0]):
-                return "static:statistic_of_constant"
-        return None
+        return "static:only_statistics" if not reaches(graph) else dead_part(graph)
+
+
+def dead_part(graph: Graph) -> str | None:
+    """The reason code of a part that is one number whatever the input: an operator on constants, or a statistic of none but such and parameters."""
+    for node in walk(graph):
+        if node.args and {leaf.op for leaf in walk(node) if not leaf.args} == {"constant"}:
+            return "static:constant_part"
+        if isinstance(node.value, Axes) and not depends_on(node.args[0]):
+            return "static:statistic_of_constant"
+    return None
 
 
 def _key(candidate: Candidate) -> bytes:

@@ -26,6 +26,7 @@ from evosearch.language.graph import (
     without_affine,
 )
 from evosearch.language.operators import OPERATORS
+from evosearch.meaning.screen import dead_part
 from evosearch.space import Production, Tree
 
 T = TypeVar("T")
@@ -121,7 +122,7 @@ class OperatorSpace:
                 return False
             if node.op == "input" and node.value not in self.inputs:
                 return False
-        if not reaches(graph):  # most graphs of a random walk: the last operator took numbers or means
+        if not reaches(graph) or dead_part(graph):  # most graphs of a random walk: an operator took numbers or means alone
             return False
         return sum(1 for n in walk(graph) if n.args) <= (self.graph_nodes or 3 + self.extra_operators + 2 * self.constants)
 
