@@ -6,12 +6,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.baselines import QUALITY_BAR, baseline, check_inputs
 from evosearch.judging.networks import check_choices, network_of
 from evosearch.judging.objectives import OBJECTIVES, applies, check_applies, check_goal, check_objective, check_slot, nearest, parse_pair, register_file
 from evosearch.language.candidate import slot_names
 from evosearch.language.formula import parse
-from evosearch.language.graph import depends_on
 from evosearch.language.operators import OPERATORS, STATISTICS
 from evosearch.proposers.registry import CONTROLS, PROPOSERS
 from evosearch.search.scale import GOALS, Goal
@@ -46,8 +45,7 @@ def _objective(name: str) -> str:
 
 
 def _baseline(name: str) -> str:
-    if depends_on(parse(baseline(name)), "y"):
-        raise ValueError(f"`{name[:40]}` has a gate y; a baseline is a function of x alone")
+    baseline(name)
     return name
 
 
@@ -128,14 +126,17 @@ class FormulaSection(Section):
             fields: dict[str, Any] = self.model_dump(include=set(FormulaSection.model_fields) - {"grammar", "layers"})
             frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
             return OperatorSpace(**frozen | {"slot": slot})
-        rules = self.grammar or {"layer": [str(parse(baseline(name))) for name in self.layers]}
+        layers = {name: parse(baseline(name)) for name in self.layers}
+        for name, graph in layers.items():
+            check_inputs(name, graph, slot)
+        rules = self.grammar or {"layer": [str(graph) for graph in layers.values()]}
         return GrammarSpace(rules, self.max_nodes or LARGEST, slot)
 
 
 class SpaceSection(FormulaSection):
     """What may be built (space.SearchSpace): a formula, or a network of several `slots` and `choices`."""
 
-    slot: Literal["act", "norm_act"] = "act"
+    slot: Literal["act", "norm_act", "gate"] = "act"
     slots: Annotated[int, Field(ge=1, le=64)] | dict[Annotated[str, Field(pattern="^[a-z_][a-z0-9_]*$")], FormulaSection] = {}
     formula: FormulaSection | None = None  # of every slot, where `slots` is their number
     choices: dict[Annotated[str, Field(pattern="^[a-z_][a-z0-9_]*$")], Annotated[list[int | float | str], Field(min_length=1)]] = {}
@@ -313,7 +314,9 @@ class Config(Section):
     def _baselines_make_the_bar(self) -> Config:
         formulas: dict[str, str] = {}
         for name in self.baselines:
-            twin = formulas.setdefault(str(parse(baseline(name))), name)
+            graph = parse(baseline(name))
+            check_inputs(name, graph, self.space.slot)
+            twin = formulas.setdefault(str(graph), name)
             if twin != name:
                 raise ValueError(f"baselines: `{twin}` and `{name}` are the same function; leave one out")
         bar = QUALITY_BAR[self.space.slot]
@@ -323,7 +326,10 @@ class Config(Section):
         for pair in self.judging.pairs:
             check_slot(pair, self.space.slot)
         if self.judging.initialization == "gain" and self.space.slot != "act":
-            raise ValueError(f"judging.initialization gain is of activations; in the slot {self.space.slot} the layer normalizes: leave it out")
+            raise ValueError(f"judging.initialization gain is of activations, which keep the variance by it; received the slot {self.space.slot}: leave it out")
+        required = self.space.require.model_dump(exclude={"batch_independent"}, exclude_defaults=True)
+        if required and self.space.slot == "gate":
+            raise ValueError(f"space.require.{min(required)} is of functions of x alone, and a gate has two inputs: leave it out")
         self._check_networks()
         unused = set(self.data) - {parse_pair(pair).task for pair in self.judging.pairs}
         if unused:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evosearch.language.formula import parse
-from evosearch.language.graph import Axes, Graph, depends_on, make, parameters, replace, statistic, variable, walk
+from evosearch.language.graph import Axes, Graph, depends_on, exchanged, make, parameters, statistic, walk
 from evosearch.language.library import library
 from evosearch.language.operators import AXIS_SETS, OPERATORS, STATISTIC_COST
 from evosearch.meaning.derive import bind, has_statistics
@@ -142,7 +142,7 @@ def novelty(graph: Graph) -> Novelty:
     """Which known function this one is, is a rescaling of, or is nearest to; parameters at their initial values."""
     tensor, forms = has_statistics(graph), [graph]
     if "y" in graph.holds:  # which of the two inputs is the gate is a convention
-        forms.append(replace(graph, {variable("x"): variable("y"), variable("y"): variable("x")}))
+        forms.append(exchanged(graph))
     for name, known in _known().items():
         if has_statistics(known) == tensor and any(equal(form, known) for form in forms):
             return Novelty("known", name, 0.0, 1.0, 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from evosearch.language.candidate import Candidate
+from evosearch.language.candidate import Candidate, inputs_of
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import Graph, Parameter, canonical, constant, make, parameter, parameters, reaches, replace, variable, walk
 from evosearch.language.operators import OPERATORS
@@ -57,7 +57,8 @@ class GrammarSpace:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return ("x", "y") if self.slot == "gate" else ("x",)
+        """Those of a layer in the slot; a formula has to reach all of them."""
+        return inputs_of(self.slot)
 
     @property
     def root(self) -> str:
@@ -90,12 +91,12 @@ class GrammarSpace:
         return any(p.kind == "channel" for forms in self.forms.values() for form in forms for p in parameters(form.graph))
 
     def build(self, tree: Tree) -> Candidate | None:
-        """The candidate of a tree; None for one that is too large, or that its input does not reach."""
+        """The candidate of a tree; None for one that is too large, or that an input does not reach."""
         try:
             graph = canonical(self._graph(self.root, tree, "v"))
         except ValueError:  # a number that is not finite, a statistic of what it must not be
             return None
-        if graph.size > self.max_nodes or not reaches(graph) or not _can_be_said(graph):
+        if graph.size > self.max_nodes or not all(reaches(graph, name) for name in self.inputs) or not _can_be_said(graph):
             return None
         return Candidate({"act": graph})
 

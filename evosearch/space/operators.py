@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from evosearch.language.candidate import Candidate
+from evosearch.language.candidate import Candidate, inputs_of
 from evosearch.language.graph import (
     Axes,
     Graph,
@@ -41,7 +41,7 @@ class OperatorSpace:
 
     Of the form `binary(unary, unary)` and up to `extra_operators` more; or, with `graph_nodes`, a graph of so many operators
     whose inputs are any two nodes before (EvoNorms, arXiv 2004.02967, section 3.1). `statistics` are taken over each of
-    `axes`; with `affine` every formula ends with a weight and a bias per channel; the slot `gate` has the input `y` as well.
+    `axes`; with `affine` every formula ends with a weight and a bias per channel; in the slot `gate` they are of the inputs `x` and `y`, both.
     """
 
     operators: tuple[str, ...]
@@ -121,13 +121,13 @@ class OperatorSpace:
                 return False
             if node.op == "input" and node.value not in self.inputs:
                 return False
-        if not reaches(graph):  # most graphs of a random walk: the last operator took numbers or means
+        if not all(reaches(graph, name) for name in self.inputs):  # most graphs of a random walk: the last operator took numbers or means
             return False
         return sum(1 for n in walk(graph) if n.args) <= (self.graph_nodes or 3 + self.extra_operators + 2 * self.constants)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return ("x", "y") if self.slot == "gate" else ("x",)
+        return inputs_of(self.slot)
 
     def leaves(self) -> tuple[str, ...]:
         """The kinds of leaf an input of an operator may be."""
