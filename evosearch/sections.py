@@ -97,8 +97,8 @@ class FormulaSection(Section):
     layer_parameters: Annotated[int, Field(ge=0, le=4)] = 0
     channel_parameters: Annotated[int, Field(ge=0, le=4)] = 0
     graph_nodes: Annotated[int, Field(ge=0, le=30)] = 0
-    statistics: Distinct[Literal["mean", "var", "std", "rms"]] = []
-    axes: Distinct[Literal["batch", "layer", "instance", "group", "channel"]] = []
+    statistics: Distinct[Literal["mean", "var", "std", "rms", "sum", "max"]] = []
+    axes: Distinct[Literal["batch", "layer", "instance", "group", "channel", "row"]] = []
     groups: Annotated[int, Field(ge=1, le=1024)] = 32
     affine: bool = False
 
@@ -136,7 +136,7 @@ class FormulaSection(Section):
 class SpaceSection(FormulaSection):
     """What may be built (space.SearchSpace): a formula, or a network of several `slots` and `choices`."""
 
-    slot: Literal["act", "norm_act", "gate"] = "act"
+    slot: Literal["act", "norm_act", "gate", "attention"] = "act"
     slots: Annotated[int, Field(ge=1, le=64)] | dict[Annotated[str, Field(pattern="^[a-z_][a-z0-9_]*$")], FormulaSection] = {}
     formula: FormulaSection | None = None  # of every slot, where `slots` is their number
     choices: dict[Annotated[str, Field(pattern="^[a-z_][a-z0-9_]*$")], Annotated[list[int | float | str], Field(min_length=1)]] = {}
@@ -328,8 +328,12 @@ class Config(Section):
         if self.judging.initialization == "gain" and self.space.slot != "act":
             raise ValueError(f"judging.initialization gain is of activations, which keep the variance by it; received the slot {self.space.slot}: leave it out")
         required = self.space.require.model_dump(exclude={"batch_independent"}, exclude_defaults=True)
-        if required and self.space.slot == "gate":
-            raise ValueError(f"space.require.{min(required)} is of functions of x alone, and a gate has two inputs: leave it out")
+        if required and self.space.slot in ("gate", "attention"):
+            why = {"gate": "a gate has two inputs", "attention": "the weight of a key depends on the others"}[self.space.slot]
+            raise ValueError(f"space.require.{min(required)} is of functions of x alone, and {why}: leave it out")
+        useless = [name for name in ("dead_units", "propagation", "stability") if getattr(self.judging.filters, name) is not None]
+        if useless and self.space.slot == "attention":
+            raise ValueError(f"judging.filters.{useless[0]} is of layers between linear maps, and attention makes weights of scores: leave it out")
         self._check_networks()
         unused = set(self.data) - {parse_pair(pair).task for pair in self.judging.pairs}
         if unused:

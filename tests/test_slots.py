@@ -5,24 +5,35 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
+import evosearch
 from evosearch.config import ConfigError, load
 from evosearch.delivery.summary import read, summarize
 from evosearch.delivery.table import page
 from evosearch.evaluation import pairs_of
+from evosearch.judging.filters import Limits, all_filters
 from evosearch.language.candidate import inputs_of, parse_candidate
 from evosearch.language.graph import reaches
 from evosearch.meaning.screen import Screen
 from evosearch.run import prepare, run, space_of
+from evosearch.space.grammar import GrammarSpace
+from evosearch.space.trees import count
 
 SMALL = [
     "judging.quality.steps=3", "judging.full.steps=3", "judging.full.rates=[1]", "judging.final.steps=2", "judging.final.rates=[1]",
     "judging.full.seeds=1", "judging.final.seeds=2", "judging.promote=1", "judging.filters.dead_units=0.9", "judging.filters.saved_per_element=9",
     "window=4", "execution.executor=serial",
 ]  # fmt: skip
-SPACES = {"gated": ["judging.full.pairs=[textures/vit]", "judging.final.pairs=[textures/vit.12]", "budget.evaluations=16"]}
+SPACES = {
+    "gated": ["judging.full.pairs=[textures/vit]", "judging.final.pairs=[textures/vit.12]", "budget.evaluations=16"],
+    "attention": [
+        "judging.full.pairs=[recall/vit.12]", "judging.final.pairs=[recall.long/vit.12, charlm/transformer.12x1]", "judging.quality.pairs=[recall/vit.12]",
+        "budget.evaluations=14", "judging.filters.dead_units=null",
+    ],
+}  # fmt: skip
 LOADED = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -104,11 +115,44 @@ def test_a_gate_with_its_inputs_exchanged_is_the_same_gate():
         ("gated", "judging.initialization=gain", "gain is of activations"),
         ("gated", "space.require.bounded=true", "space.require.bounded is of functions of x alone"),
         ("gated", "baselines=[bilinear_gate, swiglu]", r"must hold x \+ y and swiglu"),
+        ("attention", "baselines=[mean_attention, softmax, swiglu]", "`swiglu` has a gate y"),
+        ("attention", "judging.full.pairs=[textures/plain-cnn]", "plain-cnn has the slots act, norm_act; received `attention`"),
+        ("attention", "judging.filters.stability=1e8", "judging.filters.stability is of layers between linear maps"),
+        ("attention", "space.require.bounded=true", "the weight of a key depends on the others"),
+        ("attention", "baselines=[softmax, relu_attention]", "must hold mean_attention and softmax"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_the_slot_is_refused(name, override, message):
     with pytest.raises(ConfigError, match=message):
         config_of(name, override)
+
+
+def test_a_numbered_hole_is_one_part_wherever_it_stands():
+    space = GrammarSpace({"f": ["{g:1} / sum({g:1}, row)", "{g} * {g}"], "g": ["exp({h})", "x"], "h": ["b * x where b: layer = 1", "x"]}, slot="attention")
+    assert [way.args for way in space.productions["f"]] == [("g",), ("g", "g")]
+    assert count(space) == 3 + 9
+    shared = parse_candidate("exp(b * x) / sum(exp(b * x), row) where b: layer = 1")
+    assert str(space.build(space.derive(shared))) == str(shared)
+    assert not space.contains(parse_candidate("exp(x) / sum(x, row)"))
+    assert not space.contains(parse_candidate("exp(b * x) / sum(exp(c * x), row) where b: layer = 1, c: layer = 1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("exp(x - max(x, row)) / sum(exp(x - max(x, row)), row)", None), ("relu(x) / sum(1, row)", None),
+        ("exp(x) / sum(exp(x), row)", "nonfinite:forward:float32"), ("relu(x) / sum(relu(x), row)", "nonfinite:forward:float32"),
+    ],
+)  # fmt: skip
+def test_attention_is_finite_on_large_scores_and_on_rows_of_none(text, reason):
+    found = [finding.reason for finding in all_filters(partial(evosearch.compile, text), Limits(), "attention")]
+    assert (reason in found) if reason else found == [None] * len(found)
+    assert Screen(32, 1).check(text) is None
+
+
+def test_the_number_of_keys_is_no_constant_part():
+    assert Screen(32, 1).check("x * sum(2, row)").reason == "static:statistic_of_constant"
+    assert Screen(32, 1).check("x * mean(1, row)").reason == "static:constant_part"
 
 
 def test_a_task_is_taken_on_its_first_architecture_with_the_slot():

@@ -40,7 +40,7 @@ def evaluate(
     workers: Workers = None,
     executor: Executor = "local",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    slot: Annotated[str, typer.Option(help="The place that the formula is for: act, norm_act, gate.")] = "act",
+    slot: Annotated[str, typer.Option(help="The place that the formula is for: act, norm_act, gate, attention.")] = "act",
     objectives: Annotated[Optional[str], typer.Option(help="Measured on the trained networks too, separated by commas: noise,quant4.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print data in place of a table.")] = False,
     plugin: Plugins = None,

@@ -13,7 +13,7 @@ from evosearch.language.graph import Graph, canonical, depends_on, with_affine
 from evosearch.language.library import known
 
 # By slot, the baselines of what no layer gives and of what the usual one gives: the quality bar is half way between.
-QUALITY_BAR = {"act": ("identity", "relu"), "norm_act": ("batch_norm", "bn_relu"), "gate": ("x + y", "swiglu")}
+QUALITY_BAR = {"act": ("identity", "relu"), "norm_act": ("batch_norm", "bn_relu"), "gate": ("x + y", "swiglu"), "attention": ("mean_attention", "softmax")}
 
 
 @cache

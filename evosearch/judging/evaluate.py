@@ -235,7 +235,7 @@ class _Run:
     def _numeric(self) -> None:
         inputs = len(inputs_of(self.plan.slot))
         for make_layer in dict.fromkeys(self.makers):
-            for finding in filters.all_filters(make_layer, self.plan.filters, inputs):
+            for finding in filters.all_filters(make_layer, self.plan.filters, self.plan.slot):
                 if finding.reason:
                     raise _Rejected(finding.reason, finding.figure)
         self.objectives["saved_per_element"] = round(fmean(filters.saved_per_element(make_layer(8), inputs=inputs) for make_layer in self.makers), 3)

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from evosearch.compiler.module import differentiable_twice
+from evosearch.language.candidate import inputs_of
 
 MakeLayer = Callable[[int], nn.Module]
 
 _SHAPE = (4, 8, 6, 6)
+LARGE_SCORES = 30.0  # deviation
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Limits:
     stability: float | None = None  # EvoNorms' 1e8
 
 
-def finite(make_layer: MakeLayer, dtype: torch.dtype = torch.float32, inputs: int = 1) -> str | None:
-    """Values and gradients on a probe of `_SHAPE` (deviation 3, one zero channel) are finite in `dtype`."""
+def finite(make_layer: MakeLayer, dtype: torch.dtype = torch.float32, inputs: int = 1, deviation: float = 3.0) -> str | None:
+    """Values and gradients on a probe of `_SHAPE` (one zero channel) are finite in `dtype`."""
     generator = torch.Generator().manual_seed(0)
-    given = [torch.randn(_SHAPE, generator=generator) * 3 for _ in range(inputs)]
+    given = [torch.randn(_SHAPE, generator=generator) * deviation for _ in range(inputs)]
     for x in given:
         x[:, 0] = 0
     layer = make_layer(_SHAPE[1]).to(dtype)
@@ -79,10 +81,15 @@ class Finding:
     figure: float
 
 
-def all_filters(make_layer: MakeLayer, limits: Limits, inputs: int = 1) -> Iterator[Finding]:
-    """The filters that are switched on, cheap to dear, each as it is asked for; `inputs` is how many the layer takes."""
+def all_filters(make_layer: MakeLayer, limits: Limits, slot: str = "act") -> Iterator[Finding]:
+    """The filters that are switched on, cheap to dear, each as it is asked for.
+
+    Attention has to be finite on scores of `LARGE_SCORES` too: training makes them large, and exp(x) without a shift overflows.
+    """
+    inputs, deviations = len(inputs_of(slot)), (3.0, LARGE_SCORES) if slot == "attention" else (3.0,)
     for dtype in limits.dtypes:
-        yield Finding(finite(make_layer, getattr(torch, dtype), inputs), math.nan)
+        for deviation in deviations:
+            yield Finding(finite(make_layer, getattr(torch, dtype), inputs, deviation), math.nan)
     if limits.saved_per_element is not None:
         kept = saved_per_element(make_layer(8), inputs=inputs)
         yield Finding("saved_tensors" if kept > limits.saved_per_element else None, kept)

@@ -59,7 +59,8 @@ def _novelty(found: Novelty) -> Lines:
     if found.label == "known":
         return [("known", f"this is {found.nearest}")]
     if found.label == "rescaled":
-        return [("rescaled", f"{found.scale:.4g} * f({found.rate:.4g} * x) with f = {found.nearest}")]
+        inside = ", ".join(f"{rate:.4g} * {name}" for rate, name in zip((found.rate, found.second_rate), found.inputs, strict=False))
+        return [("rescaled", f"{found.scale:.4g} * f({inside}) with f = {found.nearest}")]
     if found.nearest:
         return [("new", f"nearest known function: {found.nearest}, relative distance {found.distance:.3f} after the best scaling")]
     return [("new", "no known layer is equal to it")]

@@ -49,9 +49,9 @@ class Probe:
 
 
 def probe_for(graphs: Sequence[Graph]) -> Probe:
-    """A line for functions of one place, a plane for gates, else a tensor `(2, 64, 2, 2)`, over which statistics say something."""
+    """A line for functions of one place, a plane for gates, else a tensor over which statistics say something: many channels, or long rows."""
     if any(has_statistics(graph) for graph in graphs):
-        return _tensor()
+        return _tensor((2, 2, 8, 16) if any(has_statistics(graph, "row") for graph in graphs) else (2, 64, 2, 2))
     return _plane() if any(depends_on(graph, "y") for graph in graphs) else _line()
 
 
@@ -73,9 +73,9 @@ def _plane() -> Probe:
     return Probe(x, y, (x + _STEP * np.cos(turn), y + _STEP * np.sin(turn)), np.arange(_SIDE**2), np.arange(x.size - far.shape[1]))
 
 
-def _tensor() -> Probe:
+def _tensor(shape: tuple[int, ...]) -> Probe:
     rng = np.random.default_rng(19)
-    x, y = (rng.normal(size=(2, 64, 2, 2)) * _DEVIATION for _ in range(2))
+    x, y = (rng.normal(size=shape) * _DEVIATION for _ in range(2))
     moved = x + _STEP * rng.choice((-1.0, 1.0), x.shape)  # not all one way: that a normalization does not see
     return Probe(x, y, (moved, y), np.arange(0, x.size, 8), np.arange(x.size))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evosearch.language.candidate import Candidate, parse_candidate
-from evosearch.language.graph import Axes, Graph, canonical, depends_on, exchanged, parameters, reaches, walk
+from evosearch.language.graph import Axes, Graph, canonical, constant, depends_on, exchanged, parameters, reaches, walk
 from evosearch.meaning.derive import derivative, has_statistics
 from evosearch.meaning.facts import complexity
 from evosearch.meaning.numeric import Array, equal, evaluate, fingerprints
@@ -23,6 +23,7 @@ _LINES = {
     "x": np.stack([_PROBE, _PROBE, *(_PROBE for _ in _STILL), *(np.full_like(_PROBE, c) for c in _STILL)]),
     "y": np.stack([_PROBE, -_PROBE, *(np.full_like(_PROBE, c) for c in _STILL), *(_PROBE for _ in _STILL)]),
 }
+_ONE = constant(1.0)
 _LARGEST = 1e3  # on [-4, 4]: beyond it a network of two layers overflows half precision
 _SMALLEST = 1e-4
 AFFINE = "numeric:affine"
@@ -93,9 +94,9 @@ class Screen:
             return "static:only_statistics"
         for node in walk(graph):
             leaves = {leaf.op for leaf in walk(node) if not leaf.args}
-            if node.args and leaves == {"constant"}:
+            if node.args and leaves == {"constant"} and not any(part.op == "sum" for part in walk(node)):  # sum(1, row) counts the row
                 return "static:constant_part"
-            if isinstance(node.value, Axes) and not depends_on(node.args[0]):
+            if isinstance(node.value, Axes) and not depends_on(node.args[0]) and node.args[0] is not _ONE:
                 return "static:statistic_of_constant"
         return None
 

@@ -60,6 +60,8 @@ class OperatorSpace:
     def __post_init__(self) -> None:
         if bool(self.statistics) != bool(self.axes):
             raise ValueError(f"statistics and axes go together; received statistics {list(self.statistics)} over axes {list(self.axes)}")
+        if "batch" in self.axes and {"sum", "max"} & set(self.statistics):
+            raise ValueError("`sum` and `max` over the batch have no value at evaluation; take mean, var, std and rms, or leave out the axis `batch`")
         unknown = [o for o in self.operators if o not in OPERATORS or not OPERATORS[o].searchable]
         if unknown:
             raise ValueError(f"a space is made of operators of the table; received `{unknown[0]}`")
