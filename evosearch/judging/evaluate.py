@@ -21,24 +21,23 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import torch
+from torch import nn
 
 from evosearch.compiler.module import cache_directory, compile_graph
 from evosearch.dataset.source import DataFile
 from evosearch.job import Job, Result
 from evosearch.judging import filters
 from evosearch.judging.architectures import Layers, MakeLayer, factory
-from evosearch.judging.baselines import QUALITY_BAR, baseline
+from evosearch.judging.architectures.slots import Product
 from evosearch.judging.objectives import TASKS, applies, direction, parse_pair
 from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import files, task
 from evosearch.judging.train import NonFinite, Trained, layers_of, train, untrained
 from evosearch.language.candidate import inputs_of, parse_candidate
-from evosearch.language.formula import parse
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import complexity, flops
 from evosearch.meaning.gaussian import moments
@@ -133,13 +132,13 @@ def worker(plan_text: str) -> Callable[[str], str]:
 
 def _prepare(pair: str, plan: Plan, first: bool) -> None:
     """Loads a pair's data, and trains one step on the `first` and on a user's file. Raises ValueError that names the task and the user's line."""
-    named, usual = parse_pair(pair), partial(compile_graph, parse(baseline(QUALITY_BAR[plan.slot][1])))
+    named, stand_in = parse_pair(pair), Product if plan.slot == "gate" else nn.ReLU
     if named.is_own_model:
         factory.find(named.architecture)  # here, so that no job has to import it
     try:
         task(named.task).load(named.variant)
         if first or TASKS[named.task].from_file:
-            train(pair, usual, seed=0, rate=1.0, steps=1, device=plan.device, slot=plan.slot)
+            train(pair, lambda *features, **options: stand_in(), seed=0, rate=1.0, steps=1, device=plan.device, slot=plan.slot)
     except Exception as error:
         texts = {plugin.name for plugin in plan.plugins}
         places = [f"{os.path.basename(f.filename)}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename) in texts]

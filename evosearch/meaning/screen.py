@@ -120,7 +120,8 @@ def numeric(graph: Graph) -> str | None:
     A gate is looked at along lines through the plane of its two inputs; it may be flat in one of them where it is not in the other.
     """
     if has_statistics(graph):
-        x, y = np.random.default_rng(5).permuted(np.stack([_PROBE[:400], _PROBE[:400]]), axis=1).reshape(2, 2, 4, -1)
+        rng = np.random.default_rng(5)
+        x, y = (rng.permutation(_PROBE[:400]).reshape(2, 4, -1) for _ in range(2))
         return None if np.isfinite(evaluate(graph, {"x": x, "y": y})).all() else "numeric:nonfinite"
     inputs = _LINES if depends_on(graph, "y") else {"x": _PROBE[None]}
     values = evaluate(graph, inputs)

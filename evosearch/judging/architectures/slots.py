@@ -84,6 +84,13 @@ class Filler:
         return self.make(channels, apply_act=False) if self.slot == "norm_act" else nn.BatchNorm2d(channels)
 
 
+class Product(nn.Module):
+    """`x * y`: the plainest of gates, where any layer does."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x * y
+
+
 class FeedForward(nn.Module):
     """Two linear maps around the slot, over rows `(N, C)`; gated `act(a x, b x)` in the slot `gate` (arXiv 2002.05202).
 
