@@ -12,15 +12,14 @@ from typing import Any
 from evosearch.dataset.source import DataFile
 from evosearch.execution import make_executor
 from evosearch.job import Job, Result
-from evosearch.judging.baselines import baseline
+from evosearch.judging.baselines import baseline, check_inputs
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
-from evosearch.judging.objectives import TASKS, check_applies, check_objective, check_slot, direction, objective_unit, unit
+from evosearch.judging.objectives import SLOTS, TASKS, check_applies, check_objective, check_slot, direction, objective_unit, unit
 from evosearch.judging.preflight import check_models, check_networks
 from evosearch.judging.tasks.files import install
 from evosearch.language.candidate import parse_candidate
 from evosearch.language.formula import FormulaError, parse
-from evosearch.language.graph import depends_on
 from evosearch.plugin import PlugIn
 from evosearch.search.verdict import Comparison, compare, half_width
 
@@ -71,23 +70,24 @@ class Evaluation:
         }  # fmt: skip
 
 
-def pairs_of(tasks: Sequence[str], architecture: str | None = None) -> tuple[str, ...]:
-    """`photo` as `photo/inr`: each task on its first architecture, or on the one named. Raises ValueError."""
+def pairs_of(tasks: Sequence[str], architecture: str | None = None, slot: str = "act") -> tuple[str, ...]:
+    """`photo` as `photo/inr`: each task on its first architecture with the slot, or on the one named. Raises ValueError."""
     found: list[str] = []
     for task in tasks:
         name = task.partition(".")[0]
-        first = TASKS[name].architectures[0] if name in TASKS else ""
+        there = TASKS[name].architectures if name in TASKS else ("",)
+        first = next((a for a in there if slot in SLOTS.get(a, ("act",))), there[0])
         found.append(task if "/" in task else f"{task}/{architecture or first}")
-    _check_pairs(found)
+    _check_pairs(found, slot)
     return tuple(found)
 
 
-def _check_pairs(pairs: Sequence[str]) -> None:
-    """Raises ValueError for none, for one that is not there or has no activation, and for one that stands there twice."""
+def _check_pairs(pairs: Sequence[str], slot: str) -> None:
+    """Raises ValueError for none, for one that is not there or has no such slot, and for one that stands there twice."""
     if not pairs:
         raise ValueError("an evaluation needs at least one task or pair, e.g. photo,textures/resnet; received none")
     for i, pair in enumerate(pairs):
-        check_slot(pair, "act")
+        check_slot(pair, slot)
         if pair in pairs[:i]:
             raise ValueError(f"the pair `{pair}` stands here twice; leave one out")
 
@@ -121,31 +121,32 @@ def evaluate_formula(
     text: str, against: Sequence[str], pairs: Sequence[str], *, seeds: int = 5, steps: int = 200, executor: str = "local",
     workers: int | None = None, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None,
     plugins: Sequence[PlugIn] = (), data: Sequence[DataFile] = (), first_seed: int = 1000, objectives: Sequence[str] = (),
-    on_start: Callable[[], None] | None = None,
+    on_start: Callable[[], None] | None = None, slot: str = "act",
 ) -> Evaluation:  # fmt: skip
     """Trains the formula and every one of `against` on each pair and compares them.
 
     Everyone gets three learning rates on the first seed and trains at the best of them (chosen on validation) on all `seeds`; the
     test split is scored once a seed. The interval of a comparison is corrected for the number of contestants. `workers` 0 or None
     is one a core. `objectives` are measured on every trained network as well, on the validation split, where they apply to the pair.
-    The claim is about these pairs, which the caller chose. Raises ValueError, before anything is trained, for what
-    cannot be; a training that fails is in `failed`. `on_start` is called once nothing is left that could refuse.
+    `slot` is the place of the networks that the formula is for. The claim is about these pairs, which the caller chose. Raises
+    ValueError, before anything is trained, for what cannot be; a training that fails is in `failed`. `on_start` is called once
+    nothing is left that could refuse.
     """
     check_numbers(seeds, steps, workers)
-    _check_pairs(pairs)
+    _check_pairs(pairs, slot)
     _check_objectives(objectives, pairs)
     check_device(device)
-    formula = _of_x_alone(text)
-    names = {_of_x_alone(name): name for name in against}
+    formula = _for_slot(text, slot)
+    names = {_for_slot(name, slot): name for name in against}
     names.pop(formula, None)
     if not names:
         raise ValueError("--against needs at least one function that is not the formula itself, e.g. relu,gelu")
     wanted = ("score", *objectives) if objectives else ()  # what they are compared with is of the same split
     stage = Stage(tuple(pairs), steps, RATES, seeds, wanted)
-    plan = Plan(stage, stage, stage, device, tuple(plugins), data=tuple(data))
+    plan = Plan(stage, stage, stage, device, tuple(plugins), slot, data=tuple(data))
     contestants = [formula, *names]
     install(data)
-    check_models(pairs)
+    check_models(pairs, slot)
     for contestant in map(parse_candidate, contestants):
         if not contestant.is_layer:
             check_networks(pairs, list(contestant.slots), {name: (value,) for name, value in contestant.choices.items()})
@@ -179,11 +180,14 @@ def _check_objectives(names: Sequence[str], pairs: Sequence[str]) -> None:
     check_applies(names, pairs)
 
 
-def _of_x_alone(text: str) -> str:
-    """`formula_of`, which has to do without the gate `y`: an architecture passes its activation x alone. Raises ValueError."""
+def _for_slot(text: str, slot: str) -> str:
+    """`formula_of`, whose layers have to be of the inputs that the slot gives them. Raises ValueError."""
     formula = formula_of(text)
-    if any(depends_on(graph, "y") for graph in parse_candidate(formula).sites):
-        raise ValueError(f"`{text[:60]}` has a gate y, and a task gives its activation x alone; leave the gate out")
+    candidate = parse_candidate(formula)
+    if slot != "act" and not candidate.is_layer:
+        raise ValueError(f"the slots of a network are activations; received `{text[:60]}` for the slot {slot}: give one layer")
+    for graph in candidate.sites:
+        check_inputs(text, graph, slot)
     return formula
 
 

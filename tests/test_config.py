@@ -74,7 +74,8 @@ def test_an_override_is_checked_like_the_file(override, message):
     ids=lambda text: text[:30],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(monkeypatch, override, message):
-    monkeypatch.setattr(config_module, "baseline", lambda name: baseline(name.removesuffix("_twin")))
+    for module in (config_module, config_module.values):
+        monkeypatch.setattr(module, "baseline", lambda name: baseline(name.removesuffix("_twin")))
     with pytest.raises(ConfigError, match=message) as caught:
         load("search_spaces/smoke.yaml", [override])
     assert len(str(caught.value)) < 500

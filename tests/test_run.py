@@ -24,6 +24,7 @@ from evosearch.job import Job, Result
 from evosearch.judging import evaluate as evaluation
 from evosearch.judging.evaluate import evaluate
 from evosearch.run import open_study, plan_of, prepare, run, stored
+from evosearch.search import clock
 from evosearch.search.store import Log, LogError, read_run
 from evosearch.search.study import FINAL_INDEX
 
@@ -89,7 +90,7 @@ def session(tmp_path, monkeypatch):
     def go(config, directory=tmp_path / "run", **options):
         workers, notices = Workers(**options), []
         monkeypatch.setattr(running, "_executor", lambda config, plugins, directory: workers)
-        monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: workers.now))
+        monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: workers.now))
         finished = run(prepare(directory, config), directory, None, notices.append)
         return SimpleNamespace(done=workers.done, finished=finished, notices=notices)
 

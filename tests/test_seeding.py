@@ -13,6 +13,7 @@ from evosearch.config import ConfigError, find_space, load
 from evosearch.delivery.summary import read
 from evosearch.delivery.table import page
 from evosearch.run import prepare, run, stored
+from evosearch.search import clock
 from evosearch.search.pick import count_tried, is_found
 from evosearch.search.store import read_run
 from tests.test_run import Workers, answer, config_of, searched
@@ -25,7 +26,7 @@ def session(monkeypatch):
     def go(config, directory, **options):
         workers = Workers(**options)
         monkeypatch.setattr(running, "_executor", lambda config, plugins, directory: workers)
-        monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: workers.now))
+        monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: workers.now))
         return run(prepare(directory, config), directory, None, lambda text: None)
 
     return go

@@ -13,6 +13,7 @@ from evosearch import transfer as module
 from evosearch.delivery.summary import read
 from evosearch.evaluation import evaluate_formula
 from evosearch.run import prepare, run
+from evosearch.search import clock
 from evosearch.transfer import FIRST_SEED, Cell, open_run, table_of, transfer
 from tests.test_cli import refused
 from tests.test_run import Workers, config_of
@@ -27,7 +28,7 @@ def runs(tmp_path_factory):
         for seed in (1, 2):
             workers = Workers()
             patch.setattr(running, "_executor", lambda config, plugins, directory, workers=workers: workers)
-            patch.setattr(running, "time", SimpleNamespace(monotonic=lambda workers=workers: workers.now))
+            patch.setattr(clock, "time", SimpleNamespace(monotonic=lambda workers=workers: workers.now))
             config = prepare(directory / f"r{seed}", config_of(12, f"seed={seed}"))
             assert run(config, directory / f"r{seed}", on_notice=lambda text: None)
             found[directory / f"r{seed}"] = open_run(directory / f"r{seed}")

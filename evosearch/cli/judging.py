@@ -30,13 +30,17 @@ def tasks(plugin: Plugins = None) -> None:
 def evaluate(
     formula: Annotated[str, typer.Argument(help="A formula, or the name of a known layer.")],
     task: Annotated[str, typer.Option(help="Tasks or pairs, separated by commas: photo,textures/resnet.")],
-    against: Annotated[Optional[list[str]], typer.Option(help="Names or formulas, separated by commas; may be repeated.  [default: relu,gelu]")] = None,
+    against: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Names or formulas, separated by commas; may be repeated.  [default: relu,gelu, or the slot's usual]"),
+    ] = None,
     architecture: Annotated[Optional[str], typer.Option(help="Of every task that names none.")] = None,
     seeds: Annotated[int, typer.Option(help="Paired seeds.")] = 5,
     steps: Annotated[int, typer.Option(help="Optimizer steps a training.")] = 200,
     workers: Workers = None,
     executor: Executor = "local",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    slot: Annotated[str, typer.Option(help="The place that the formula is for: act, norm_act, gate, attention.")] = "act",
     objectives: Annotated[Optional[str], typer.Option(help="Measured on the trained networks too, separated by commas: noise,quant4.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print data in place of a table.")] = False,
     plugin: Plugins = None,
@@ -49,13 +53,16 @@ def evaluate(
     tables = tables_of(data)
     from evosearch.delivery.progress import introduce
     from evosearch.evaluation import evaluate_formula, names_of, pairs_of, table_of
+    from evosearch.judging.baselines import QUALITY_BAR, check_known
 
-    pairs = pairs_of(task.split(","), architecture)
+    check_known(slot)
+    others = names_of(against or ["relu,gelu" if slot == "act" else QUALITY_BAR[slot][1]])
+    pairs = pairs_of(task.split(","), architecture, slot)
     describe(tables, pairs, sys.stderr if json_ else None)
     found = evaluate_formula(
-        formula, names_of(against or ["relu,gelu"]), pairs, seeds=seeds, steps=steps, executor=executor, workers=workers, device=device,
+        formula, others, pairs, seeds=seeds, steps=steps, executor=executor, workers=workers, device=device,
         on_progress=counted(), plugins=plugins, data=list(tables), objectives=[name.strip() for name in objectives.split(",")] if objectives else (),
-        on_start=None if json_ else lambda: introduce(pairs),
+        on_start=None if json_ else lambda: introduce(pairs), slot=slot,
     )  # fmt: skip
     print_lines([json.dumps(found.to_data(), indent=2)] if json_ else table_of(found))
     if found.why_nothing is not None:

@@ -105,7 +105,7 @@ def _check_features(graph: Graph, features: int | None) -> bool:
 
 def _check_finite(graph: Graph, make: Callable[[int], torch.nn.Module], features: int) -> None:
     """Raises ExportError for a formula that gives no number anywhere, as x / 0: there would be nothing to compare."""
-    inputs = [probe(features, seed) for seed, n in enumerate(("x", "y")) if depends_on(graph, n)]
+    inputs = probes(graph, features)
     with torch.no_grad():
         out = make(features)(*inputs)
     if not out.isfinite().any():
@@ -157,6 +157,11 @@ def scripted(module: object, kind: str, features: int = PROBE_FEATURES) -> torch
         return layer
 
 
+def probes(graph: Graph, features: int = PROBE_FEATURES) -> list[torch.Tensor]:
+    """Inputs for comparison, one for each input of the layer."""
+    return [probe(features, seed) for seed, name in enumerate(("x", "y")) if depends_on(graph, name)]
+
+
 def probe(features: int = PROBE_FEATURES, seed: int = 0) -> torch.Tensor:
     """Inputs for comparison, `(4, features, 3, 5)`: normal values, with 0, tiny and large ones among them."""
     x = torch.randn(4, features, 3, 5, generator=torch.Generator().manual_seed(seed))
@@ -168,7 +173,7 @@ def _verify(graph: Graph, directory: Path, name: str, kind: str, features: int) 
     """Loads the files in a fresh process without evosearch and compares values, gradients and a training step."""
     layer = load((directory / f"{name}.py").read_text()).__dict__[kind](features)
     layer.train()
-    inputs = [probe(features, seed) for seed, n in enumerate(("x", "y")) if depends_on(graph, n)]
+    inputs = probes(graph, features)
     leaves = [t.clone().requires_grad_() for t in inputs]
     out = layer(*leaves)
     out.sum().backward()

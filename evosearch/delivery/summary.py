@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from evosearch.delivery.funnel import funnel
 from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.objectives import direction, parse_pair
-from evosearch.language.candidate import Candidate, parse_candidate
+from evosearch.language.candidate import Candidate, inputs_of, parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
@@ -195,7 +195,8 @@ def _times(reading: Reading, candidates: Mapping[str, Candidate]) -> tuple[dict[
         from evosearch.judging.timing import SHAPE, inference_times, relative_times
 
         layers = {text: compile_graph(candidate.graph, SHAPE[1]) for text, candidate in candidates.items()}
-        return relative_times(layers), inference_times(layers) if asked else {}
+        inputs = len(inputs_of(reading.config.space.slot))
+        return relative_times(layers, inputs), inference_times(layers, inputs) if asked else {}
     from evosearch.judging.tasks import task
     from evosearch.judging.timing import network_inference_times, network_times
     from evosearch.judging.train import untrained
@@ -283,9 +284,11 @@ def _same_values(graph: Graph, simple: Graph) -> bool:
 
     from evosearch.compiler.emit import emit
     from evosearch.compiler.module import compile_graph, load
-    from evosearch.delivery.export import probe, scripted
+    from evosearch.delivery.export import PROBE_FEATURES, probes, scripted
 
-    x = probe()
+    if graph.holds & {"x", "y"} != simple.holds & {"x", "y"}:
+        return False  # it takes other inputs, and could not stand where the original does
+    inputs = probes(graph)
     with torch.no_grad():
-        expected = compile_graph(graph, x.shape[1])(x)
-        return bool(torch.allclose(scripted(load(emit(simple)), "Layer", x.shape[1])(x), expected, rtol=1e-4, atol=1e-5, equal_nan=True))
+        expected = compile_graph(graph, PROBE_FEATURES)(*inputs)
+        return bool(torch.allclose(scripted(load(emit(simple)), "Layer")(*inputs), expected, rtol=1e-4, atol=1e-5, equal_nan=True))

@@ -32,11 +32,12 @@ from evosearch.dataset.source import DataFile
 from evosearch.job import Job, Result
 from evosearch.judging import filters
 from evosearch.judging.architectures import Layers, MakeLayer, factory
+from evosearch.judging.architectures.slots import Product
 from evosearch.judging.objectives import TASKS, applies, direction, parse_pair
 from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import files, task
 from evosearch.judging.train import NonFinite, Trained, layers_of, train, untrained
-from evosearch.language.candidate import parse_candidate
+from evosearch.language.candidate import inputs_of, parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import complexity, flops
 from evosearch.meaning.gaussian import moments
@@ -131,13 +132,13 @@ def worker(plan_text: str) -> Callable[[str], str]:
 
 def _prepare(pair: str, plan: Plan, first: bool) -> None:
     """Loads a pair's data, and trains one step on the `first` and on a user's file. Raises ValueError that names the task and the user's line."""
-    named = parse_pair(pair)
+    named, stand_in = parse_pair(pair), Product if plan.slot == "gate" else nn.ReLU
     if named.is_own_model:
         factory.find(named.architecture)  # here, so that no job has to import it
     try:
         task(named.task).load(named.variant)
         if first or TASKS[named.task].from_file:
-            train(pair, lambda *features, **options: nn.ReLU(), seed=0, rate=1.0, steps=1, device=plan.device, slot=plan.slot)
+            train(pair, lambda *features, **options: stand_in(), seed=0, rate=1.0, steps=1, device=plan.device, slot=plan.slot)
     except Exception as error:
         texts = {plugin.name for plugin in plan.plugins}
         places = [f"{os.path.basename(f.filename)}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename) in texts]
@@ -231,11 +232,12 @@ class _Run:
             self.seconds[stage] = round(time.perf_counter() - start, 4)
 
     def _numeric(self) -> None:
+        inputs = len(inputs_of(self.plan.slot))
         for make_layer in dict.fromkeys(self.makers):
-            for finding in filters.all_filters(make_layer, self.plan.filters):
+            for finding in filters.all_filters(make_layer, self.plan.filters, self.plan.slot):
                 if finding.reason:
                     raise _Rejected(finding.reason, finding.figure)
-        self.objectives["saved_per_element"] = round(fmean(filters.saved_per_element(make_layer(8)) for make_layer in self.makers), 3)
+        self.objectives["saved_per_element"] = round(fmean(filters.saved_per_element(make_layer(8), inputs=inputs) for make_layer in self.makers), 3)
 
     def _quick(self, stage: Stage) -> None:
         """Raises _Rejected below the mean that the share to keep of the functions before reached."""

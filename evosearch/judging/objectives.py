@@ -39,12 +39,13 @@ TASKS: dict[str, Measure] = {
     "ood": Measure("error", "spreads", -1, ROWS, ("poly", "harmonic", "feynman")),
     "pinn": Measure("error of the wave function", "%", -1, ("mlp",), ("box", "harmonic")),
     "denoise": Measure("PSNR", "dB", +1, ("dncnn", "mlp")),
+    "recall": Measure("accuracy", "%", +1, ("vit",), ("long",), ("", "long")),
 }
 
 # The places of an architecture that a layer can be searched for; those that are not here have the slot `act` alone.
 SLOTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("plain-cnn", "resnet", "mobilenet", "efficientnet", "dncnn"), ("act", "norm_act")),
-    **dict.fromkeys(("transformer", "vit"), ("act", "gate")),
+    **dict.fromkeys(("transformer", "vit"), ("act", "gate", "attention")),
 }
 
 WIDEST = 4096

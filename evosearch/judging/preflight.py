@@ -25,7 +25,7 @@ from evosearch.language.candidate import Choice
 from evosearch.language.formula import parse
 
 # What stands in the slot while a model is tried; with a value per channel, where candidates may have one.
-_LAYERS = {"act": "silu", "norm_act": "bn_relu", "gate": "swiglu"}
+_LAYERS = {"act": "silu", "norm_act": "bn_relu", "gate": "swiglu", "attention": "softmax"}
 _PER_CHANNEL = "x * sigmoid(v * x) where v: channel = 1"
 _BATCH = 4
 

@@ -63,6 +63,11 @@ def slot_names(count: int) -> tuple[str, ...]:
     return tuple(f"act{i}" for i in range(count))
 
 
+def inputs_of(slot: str) -> tuple[str, ...]:
+    """The inputs of a layer in that place of a network: a `gate` has two, every other layer has one."""
+    return ("x", "y") if slot == "gate" else ("x",)
+
+
 def parse_candidate(text: str) -> Candidate:
     """The candidate that a line of text says; a bare formula is the slot `act`. Raises FormulaError."""
     if ":=" not in text:

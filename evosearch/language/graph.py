@@ -216,6 +216,11 @@ def replace(graph: Graph, mapping: Mapping[Graph, Graph]) -> Graph:
     return built[graph]
 
 
+def exchanged(graph: Graph) -> Graph:
+    """The gate with `x` and `y` in each other's place: which of the two halves is which is a convention."""
+    return replace(graph, {variable("x"): variable("y"), variable("y"): variable("x")})
+
+
 def size(graph: Graph) -> int:
     """Number of nodes as written (shared parts counted each time)."""
     return graph.size

@@ -42,16 +42,16 @@ def described(facts: Facts) -> Lines:
 def _forms(graph: Graph, seconds: float) -> Lines:
     """Canonical and simplified form, derivative, LaTeX. What sympy cannot do in time is shown as it is, and said."""
     lines = [("canonical", str(graph)), ("id", graph.canonical_id)]
-    slope = None if has_statistics(graph) else derivative(graph)
+    slopes = [] if has_statistics(graph) else [derivative(graph, name) for name in ("x", "y") if name == "x" or depends_on(graph, name)]
     whole = [] if graph.op == "surrogate" else [graph]
-    forms = simplify(whole + ([] if slope is None else [slope]), seconds)
+    forms = simplify(whole + slopes, seconds)
     lines.append(("simplified", f"{forms[0].graph}  ({forms[0].note})" if whole else "a surrogate is shown as it is"))
-    if slope is None:
+    if not slopes:
         lines.append(("derivative", "by reverse mode through the statistics; not one expression of x"))
-    else:
-        late = f"  (not simplified: {forms[-1].note})" if "no answer" in forms[-1].note else ""
-        what = "  (of the surrogate)" if not whole else "  (by x)" if depends_on(graph, "y") else ""
-        lines.append(("derivative", f"{forms[-1].graph}{what}{late}"))
+    for name, form in zip("xy", forms[len(whole) :], strict=False):
+        late = f"  (not simplified: {form.note})" if "no answer" in form.note else ""
+        what = "  (of the surrogate)" * (not whole) + f"  (by {name})" * (len(slopes) > 1)
+        lines.append(("derivative", f"{form.graph}{what}{late}"))
     return [*lines, ("LaTeX", latex(graph))]
 
 
@@ -59,7 +59,8 @@ def _novelty(found: Novelty) -> Lines:
     if found.label == "known":
         return [("known", f"this is {found.nearest}")]
     if found.label == "rescaled":
-        return [("rescaled", f"{found.scale:.4g} * f({found.rate:.4g} * x) with f = {found.nearest}")]
+        inside = ", ".join(f"{rate:.4g} * {name}" for rate, name in zip((found.rate, found.second_rate), found.inputs, strict=False))
+        return [("rescaled", f"{found.scale:.4g} * f({inside}) with f = {found.nearest}")]
     if found.nearest:
         return [("new", f"nearest known function: {found.nearest}, relative distance {found.distance:.3f} after the best scaling")]
     return [("new", "no known layer is equal to it")]

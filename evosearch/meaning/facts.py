@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evosearch.language.formula import parse
-from evosearch.language.graph import Axes, Graph, depends_on, make, parameters, replace, statistic, variable, walk
+from evosearch.language.graph import Axes, Graph, depends_on, exchanged, make, parameters, statistic, walk
 from evosearch.language.library import library
 from evosearch.language.operators import AXIS_SETS, OPERATORS, STATISTIC_COST
 from evosearch.meaning.derive import bind, has_statistics
 from evosearch.meaning.gaussian import EdgeOfChaos, FixedPoint, Moments, edge_of_chaos, fixed_point, moments
+from evosearch.meaning.kin import has_kin, kin
 from evosearch.meaning.numeric import Array, equal, evaluate
 from evosearch.meaning.shape import Shape, shape
 
@@ -31,7 +32,8 @@ RESCALED_DISTANCE = 2e-3
 class Novelty:
     """How new a function is: `known`, `rescaled` (a f(b x) of a known one, to 0.2 % on [-6, 6] and 1 % on [-30, 30]) or `new`, with the nearest known function.
 
-    `distance` is the weighted root-mean-square gap after the best a, b, relative to the function's own size (0 to 1).
+    `distance` is the weighted root-mean-square gap after the best a, b, relative to the function's own size (0 to 1). A gate is
+    `rescaled` if it is a f(b x, c y) of a known one, and attention if it is a f(b x), to 0.2 % on normal inputs of deviation 2.
     """
 
     label: str
@@ -39,6 +41,8 @@ class Novelty:
     distance: float
     scale: float
     rate: float
+    second_rate: float = 1.0  # of a gate's second input
+    inputs: str = "x"  # those of the known function in its order: `xy` or `yx` of a gate
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def novelty(graph: Graph) -> Novelty:
     """Which known function this one is, is a rescaling of, or is nearest to; parameters at their initial values."""
     tensor, forms = has_statistics(graph), [graph]
     if "y" in graph.holds:  # which of the two inputs is the gate is a convention
-        forms.append(replace(graph, {variable("x"): variable("y"), variable("y"): variable("x")}))
+        forms.append(exchanged(graph))
     for name, known in _known().items():
         if has_statistics(known) == tensor and any(equal(form, known) for form in forms):
             return Novelty("known", name, 0.0, 1.0, 1.0)
@@ -150,6 +154,9 @@ def novelty(graph: Graph) -> Novelty:
         for name, known in _known().items():
             if has_statistics(known) and equal(bind(graph), bind(known)):
                 return Novelty("known", name, 0.0, 1.0, 1.0)
+    if has_kin(graph) and (found := kin(graph, _known())) is not None:
+        label = "rescaled" if found.distance < RESCALED_DISTANCE and found.holds_far_out else "new"
+        return Novelty(label, found.name, min(found.distance, 1.0), found.scale, found.rates[0], found.rates[-1], found.inputs)
     if tensor or graph.op == "surrogate" or "y" in graph.holds:
         return Novelty("new", "", 1.0, 1.0, 1.0)
     (best,) = nearest(graph, 1)

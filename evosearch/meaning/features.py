@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from evosearch.language.graph import Graph, Parameter
+from evosearch.language.graph import Graph, Parameter, depends_on
 from evosearch.meaning.derive import has_statistics
 from evosearch.meaning.numeric import Array, evaluate_all
 
 _DEVIATION = 1.75  # somewhat wider than a unit Gaussian, so that tails count
 _SQUASH = 3.0  # asinh(3 f): values of a tenth differ as much as values of ten
 _QUANTILES = 41
+_SIDE = 7  # quantiles of each of two inputs
 _STEP = 0.05
 _REACH = 8.0  # steepness is looked for within
 _LARGEST = 1e30  # beyond it float32 is near its end
@@ -38,33 +39,45 @@ class Features:
 
 @dataclass(frozen=True)
 class Probe:
-    """Where layers are looked at: inputs, the same moved by a small step, which of them make the curve, and within which slopes count."""
+    """Where layers are looked at: inputs `x` and `y`, both moved by a small step, which of them make the curve, and within which slopes count."""
 
     x: Array
     y: Array
-    moved: Array
+    moved: tuple[Array, Array]
     shown: NDArray[np.intp]
     near: NDArray[np.intp]
 
 
 def probe_for(graphs: Sequence[Graph]) -> Probe:
-    """A line for functions of one place, else a tensor `(2, 64, 2, 2)`, over which statistics say something."""
-    return _tensor() if any(has_statistics(graph) for graph in graphs) else _line()
+    """A line for functions of one place, a plane for gates, else a tensor over which statistics say something: many channels, or long rows."""
+    if any(has_statistics(graph) for graph in graphs):
+        return _tensor((2, 2, 8, 16) if any(has_statistics(graph, "row") for graph in graphs) else (2, 64, 2, 2))
+    return _plane() if any(depends_on(graph, "y") for graph in graphs) else _line()
 
 
 def _line() -> Probe:
     quantiles = special.ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES) * _DEVIATION
     wide = np.arange(-_REACH, _REACH, _STEP) + 0.0031  # no step and no pole of a usual function lies on it
     x = np.concatenate([quantiles, wide, [-60.12, -20.12, 0.0, 20.12, 60.12]])
-    y = np.random.default_rng(17).permutation(x)
-    return Probe(x, y, x + _STEP, np.arange(_QUANTILES), np.arange(_QUANTILES + wide.size))
+    return Probe(x, x, (x + _STEP, x), np.arange(_QUANTILES), np.arange(_QUANTILES + wide.size))
 
 
-def _tensor() -> Probe:
+def _plane() -> Probe:
+    """Every pair of some quantiles makes the curve; slopes are looked for within a square, in a direction of each place's own."""
+    rng = np.random.default_rng(17)
+    quantiles = special.ndtri((np.arange(_SIDE) + 0.5) / _SIDE) * _DEVIATION
+    shown = np.stack([a.ravel() for a in np.meshgrid(quantiles, quantiles)])
+    far = np.array([[a, b] for a in (-60.12, 0.0031, 60.12) for b in (-60.12, 0.0031, 60.12)]).T
+    x, y = np.hstack([shown, rng.uniform(-_REACH, _REACH, (2, 400)), far])
+    turn = rng.uniform(0, 2 * np.pi, x.size)
+    return Probe(x, y, (x + _STEP * np.cos(turn), y + _STEP * np.sin(turn)), np.arange(_SIDE**2), np.arange(x.size - far.shape[1]))
+
+
+def _tensor(shape: tuple[int, ...]) -> Probe:
     rng = np.random.default_rng(19)
-    x, y = (rng.normal(size=(2, 64, 2, 2)) * _DEVIATION for _ in range(2))
+    x, y = (rng.normal(size=shape) * _DEVIATION for _ in range(2))
     moved = x + _STEP * rng.choice((-1.0, 1.0), x.shape)  # not all one way: that a normalization does not see
-    return Probe(x, y, moved, np.arange(0, x.size, 8), np.arange(x.size))
+    return Probe(x, y, (moved, y), np.arange(0, x.size, 8), np.arange(x.size))
 
 
 def features(graphs: Sequence[Graph], probe: Probe) -> Features:
@@ -75,7 +88,7 @@ def features(graphs: Sequence[Graph], probe: Probe) -> Features:
 
 def _features(graphs: Sequence[Graph], probe: Probe) -> Features:
     with np.errstate(all="ignore"):
-        here, there = (_rows(evaluate_all(graphs, {"x": x, "y": probe.y}), probe) for x in (probe.x, probe.moved))
+        here, there = (_rows(evaluate_all(graphs, {"x": x, "y": y}), probe) for x, y in ((probe.x, probe.y), probe.moved))
         usable = np.all(np.abs(here) < _LARGEST, axis=1)  # False where it is not a number, too
         curve = np.arcsinh(_SQUASH * np.where(np.isfinite(here), here, 0.0)[:, probe.shown])
         slopes = np.abs(there - here)[:, probe.near] / _STEP

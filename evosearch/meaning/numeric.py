@@ -189,7 +189,8 @@ def _sampled(graphs: Sequence[Graph], points: Array) -> Array:
     parts = [[_fewer_groups(p) for p in row] for row in parts] if has_statistics(first, "group") else parts
     columns = []
     for draw, x in product(range(PARAMETER_DRAWS if parameters(first) else 1), layouts):
-        inputs = {"x": x, "y": np.flip(x) * 0.7 + 0.3}
+        # every quadrant of a gate's plane: on a line, or nearly one, a gate hides most of itself
+        inputs = {"x": x, "y": np.random.default_rng(29).permutation(x.ravel()).reshape(x.shape) * 0.7 + 0.3}
         for j in range(len(parts[0])):
             if draw == 0:
                 values = evaluate_all([row[j] for row in parts], inputs)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from evosearch.language.candidate import Candidate, parse_candidate
-from evosearch.language.graph import Axes, Graph, depends_on, parameters, reaches, walk
+from evosearch.language.graph import Axes, Graph, canonical, constant, depends_on, exchanged, parameters, reaches, walk
 from evosearch.meaning.derive import derivative, has_statistics
 from evosearch.meaning.facts import complexity
 from evosearch.meaning.numeric import Array, equal, evaluate, fingerprints
@@ -17,6 +17,13 @@ from evosearch.meaning.require import Requirements, unmet
 
 _PROBE: Array = np.linspace(-10.0, 10.0, 401)
 _CENTER = np.abs(_PROBE) <= 4.0
+# Of a gate: both diagonals, and lines on which one input stays as it is.
+_STILL = (-2.3, -0.6, 0.4, 1.9)
+_LINES = {
+    "x": np.stack([_PROBE, _PROBE, *(_PROBE for _ in _STILL), *(np.full_like(_PROBE, c) for c in _STILL)]),
+    "y": np.stack([_PROBE, -_PROBE, *(np.full_like(_PROBE, c) for c in _STILL), *(_PROBE for _ in _STILL)]),
+}
+_ONE = constant(1.0)
 _LARGEST = 1e3  # on [-4, 4]: beyond it a network of two layers overflows half precision
 _SMALLEST = 1e-4
 AFFINE = "numeric:affine"
@@ -59,9 +66,10 @@ class Screen:
             broken = unmet(graph, self.required)
             if broken:
                 return Verdict("rejected", f"require:{broken[0]}", figure=broken[1] if broken[1] is not None and math.isfinite(broken[1]) else None)
-        for index, other in self._asked.get(_key(read), []):
-            if other.slots.keys() == read.slots.keys() and other.choices == read.choices and all(map(equal, graphs, other.sites)):
-                return Verdict("duplicate", "duplicate", index)
+        for form in _forms(read):
+            for index, other in self._asked.get(_key(form), []):
+                if other.slots.keys() == form.slots.keys() and other.choices == form.choices and all(map(equal, form.sites, other.sites)):
+                    return Verdict("duplicate", "duplicate", index)
         return None
 
     def add(self, index: int, candidate: str) -> None:
@@ -86,13 +94,23 @@ class Screen:
 
 
 def dead_part(graph: Graph) -> str | None:
-    """The reason code of a part that is one number whatever the input: an operator on constants, or a statistic of none but such and parameters."""
+    """The reason code of a part that is one number whatever the input: an operator on constants, or a statistic of none but such and parameters.
+
+    `sum(1, row)` counts the row, which is no number of the formula's own.
+    """
     for node in walk(graph):
-        if node.args and {leaf.op for leaf in walk(node) if not leaf.args} == {"constant"}:
+        if node.args and {leaf.op for leaf in walk(node) if not leaf.args} == {"constant"} and not any(part.op == "sum" for part in walk(node)):
             return "static:constant_part"
-        if isinstance(node.value, Axes) and not depends_on(node.args[0]):
+        if isinstance(node.value, Axes) and not depends_on(node.args[0]) and node.args[0] is not _ONE:
             return "static:statistic_of_constant"
     return None
+
+
+def _forms(candidate: Candidate) -> Iterator[Candidate]:
+    """The candidate, and of a gate the same with its inputs exchanged: two linear maps of one input make them, and either may be either."""
+    yield candidate
+    if candidate.is_layer and depends_on(candidate.graph, "y"):
+        yield Candidate({"act": canonical(exchanged(candidate.graph))})
 
 
 def _key(candidate: Candidate) -> bytes:
@@ -102,24 +120,29 @@ def _key(candidate: Candidate) -> bytes:
 
 
 def numeric(graph: Graph) -> str | None:
-    """A reason code when values or slopes make training hopeless; None otherwise. Layers with statistics are checked for finiteness."""
+    """A reason code when values or slopes make training hopeless; None otherwise. Layers with statistics are checked for finiteness.
+
+    A gate is looked at along lines through the plane of its two inputs; it may be flat in one of them where it is not in the other.
+    """
     if has_statistics(graph):
-        points = np.random.default_rng(5).permutation(_PROBE[:400]).reshape(2, 4, -1)
-        return None if np.isfinite(evaluate(graph, {"x": points, "y": points})).all() else "numeric:nonfinite"
-    values = evaluate(graph, {"x": _PROBE, "y": _PROBE})
+        rng = np.random.default_rng(5)
+        x, y = (rng.permutation(_PROBE[:400]).reshape(2, 4, -1) for _ in range(2))
+        return None if np.isfinite(evaluate(graph, {"x": x, "y": y})).all() else "numeric:nonfinite"
+    inputs = _LINES if depends_on(graph, "y") else {"x": _PROBE[None]}
+    values = evaluate(graph, inputs)
     if not np.isfinite(values).all():
         return "numeric:nonfinite"
-    slope = evaluate(derivative(graph), {"x": _PROBE, "y": _PROBE})
-    if not np.isfinite(slope).all():
+    slopes = np.stack([evaluate(derivative(graph, name), inputs) for name in inputs])
+    if not np.isfinite(slopes).all():
         return "numeric:nonfinite_gradient"
-    center, gradient = values[_CENTER], slope[_CENTER]
-    if max(np.abs(center).max(), np.abs(gradient).max()) > _LARGEST:
+    center, gradients = values[:, _CENTER], np.abs(slopes[:, :, _CENTER])
+    if max(np.abs(center).max(), gradients.max()) > _LARGEST:
         return "numeric:too_large"
     if center.max() - center.min() < _SMALLEST:
         return "numeric:constant"
     bend = np.abs(np.diff(center, 2)).max()
     if bend < 1e-6 * (center.max() - center.min()):
         return AFFINE
-    if np.mean(np.abs(gradient) > _SMALLEST) < 0.1:
+    if np.mean(gradients.max(0) > _SMALLEST) < 0.1:
         return "numeric:flat"
     return None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from evosearch.language.candidate import Candidate
+from evosearch.language.candidate import Candidate, inputs_of
 from evosearch.language.formula import FormulaError, parse
 from evosearch.language.graph import Graph, Parameter, canonical, constant, make, parameter, parameters, reaches, replace, variable, walk
 from evosearch.language.operators import OPERATORS
@@ -17,7 +17,7 @@ from evosearch.space.trees import grow, heights
 
 NUMBER = "number"  # the hole for a number of its own, without a rule
 NUMBERS = (-2.0, -1.0, -0.5, -0.1, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
-_HOLE = re.compile(r"\{([a-z_]\w*)\}")
+_HOLE = re.compile(r"\{([a-z_]\w*)(:\d+)?\}")
 _LEVELS = 6
 LARGEST = 64  # nodes, where a grammar states no limit
 
@@ -35,8 +35,8 @@ class Form:
 class GrammarSpace:
     """`rules` of forms such as `{unary} * {unary}`; a form is a formula whose holes name rules, the first rule makes the candidate.
 
-    A parameter that a form declares is its own wherever the form stands. `{number}` is a number that may be tuned. Raises ValueError
-    for a form that is no formula, a hole without a rule, a rule that never ends.
+    A parameter that a form declares is its own wherever the form stands. `{number}` is a number that may be tuned, and `{score:1}` the
+    same part wherever it stands in a form. Raises ValueError for a form that is no formula, a hole without a rule, a rule that never ends.
     """
 
     rules: Mapping[str, Sequence[str]]
@@ -57,7 +57,8 @@ class GrammarSpace:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return ("x", "y") if self.slot == "gate" else ("x",)
+        """Those of a layer in the slot; a formula has to reach all of them."""
+        return inputs_of(self.slot)
 
     @property
     def root(self) -> str:
@@ -90,12 +91,12 @@ class GrammarSpace:
         return any(p.kind == "channel" for forms in self.forms.values() for form in forms for p in parameters(form.graph))
 
     def build(self, tree: Tree) -> Candidate | None:
-        """The candidate of a tree; None for one that is too large, or that its input does not reach."""
+        """The candidate of a tree; None for one that is too large, or that an input does not reach."""
         try:
             graph = canonical(self._graph(self.root, tree, "v"))
         except ValueError:  # a number that is not finite, a statistic of what it must not be
             return None
-        if graph.size > self.max_nodes or not reaches(graph) or not _can_be_said(graph):
+        if graph.size > self.max_nodes or not all(reaches(graph, name) for name in self.inputs) or not _can_be_said(graph):
             return None
         return Candidate({"act": graph})
 
@@ -132,13 +133,24 @@ class GrammarSpace:
 
 
 def _form(rule: str, text: str, inputs: tuple[str, ...]) -> Form:
-    holes = tuple(_HOLE.findall(text))
-    names = iter(range(len(holes)))
+    holes: list[str] = []
+    numbered: dict[str, str] = {}
+
+    def name(match: re.Match[str]) -> str:
+        if match[0] in numbered:
+            return numbered[match[0]]
+        holes.append(match[1])
+        found = f"hole{len(holes) - 1}"
+        if match[2]:
+            numbered[match[0]] = found
+        return found
+
+    filled = _HOLE.sub(name, text)
     try:
-        graph = parse(_HOLE.sub(lambda _: f"hole{next(names)}", text), (*inputs, *(f"hole{i}" for i in range(len(holes)))), keep_names=True)
+        graph = parse(filled, (*inputs, *(f"hole{i}" for i in range(len(holes)))), keep_names=True)
     except FormulaError as error:
         raise ValueError(f"the rule `{rule}` has the form `{text}`: {error}") from None
-    return Form(text, graph, holes)
+    return Form(text, graph, tuple(holes))
 
 
 def _can_be_said(graph: Graph) -> bool:
@@ -181,7 +193,8 @@ def _unify(form: Graph, graph: Graph, holes: dict[str, Graph]) -> Iterator[dict[
     """The graphs that stand in the form's holes; a commutative operator is tried both ways."""
     if isinstance(form.value, str):  # an input or a hole
         if form.value.startswith("hole"):
-            yield {**holes, form.value: graph}
+            if holes.get(form.value, graph) is graph:  # one part, wherever it stands
+                yield {**holes, form.value: graph}
         elif form is graph:
             yield holes
     elif isinstance(form.value, Parameter):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from evosearch.language.candidate import Candidate
+from evosearch.language.candidate import Candidate, inputs_of
 from evosearch.language.graph import (
     Axes,
     Graph,
@@ -42,7 +42,7 @@ class OperatorSpace:
 
     Of the form `binary(unary, unary)` and up to `extra_operators` more; or, with `graph_nodes`, a graph of so many operators
     whose inputs are any two nodes before (EvoNorms, arXiv 2004.02967, section 3.1). `statistics` are taken over each of
-    `axes`; with `affine` every formula ends with a weight and a bias per channel; the slot `gate` has the input `y` as well.
+    `axes`; with `affine` every formula ends with a weight and a bias per channel; in the slot `gate` they are of the inputs `x` and `y`, both.
     """
 
     operators: tuple[str, ...]
@@ -61,6 +61,8 @@ class OperatorSpace:
     def __post_init__(self) -> None:
         if bool(self.statistics) != bool(self.axes):
             raise ValueError(f"statistics and axes go together; received statistics {list(self.statistics)} over axes {list(self.axes)}")
+        if "batch" in self.axes and {"sum", "max"} & set(self.statistics):
+            raise ValueError("`sum` and `max` over the batch have no value at evaluation; take mean, var, std and rms, or leave out the axis `batch`")
         unknown = [o for o in self.operators if o not in OPERATORS or not OPERATORS[o].searchable]
         if unknown:
             raise ValueError(f"a space is made of operators of the table; received `{unknown[0]}`")
@@ -122,13 +124,13 @@ class OperatorSpace:
                 return False
             if node.op == "input" and node.value not in self.inputs:
                 return False
-        if not reaches(graph) or dead_part(graph):  # most graphs of a random walk: an operator took numbers or means alone
+        if not all(reaches(graph, name) for name in self.inputs) or dead_part(graph):  # most of a random walk: an operator took numbers or means alone
             return False
         return sum(1 for n in walk(graph) if n.args) <= (self.graph_nodes or 3 + self.extra_operators + 2 * self.constants)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return ("x", "y") if self.slot == "gate" else ("x",)
+        return inputs_of(self.slot)
 
     def leaves(self) -> tuple[str, ...]:
         """The kinds of leaf an input of an operator may be."""

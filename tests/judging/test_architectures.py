@@ -20,6 +20,7 @@ FILLERS = {
     "act": partial(compile_layer, "a * x * sigmoid(x) where a: layer = 1"),
     "norm_act": partial(compile_layer, known("evonorm_b0").graph, affine=True),
     "gate": partial(compile_layer, "x * sigmoid(x) * y"),
+    "attention": partial(compile_layer, "exp(v * x - max(v * x, row)) / sum(exp(v * x - max(v * x, row)), row) where v: channel = 1"),
 }
 PAIRS = {a: f"{name}/{a}" for name, measure in TASKS.items() for a in measure.architectures}
 CASES = [(pair, slot) for a, pair in PAIRS.items() for slot in SLOTS.get(a, ("act",))]
@@ -68,6 +69,27 @@ def test_depth_and_width_count(architecture):
 def test_a_gated_network_has_as_many_parameters():
     plain, gated = (sum(p.numel() for p in built("charlm/transformer", slot)[0].parameters()) for slot in ("act", "gate"))
     assert gated == pytest.approx(plain, rel=0.02)
+
+
+@pytest.mark.parametrize("pair", ["charlm/transformer", "recall/vit"])
+def test_softmax_in_the_slot_is_the_usual_attention(pair):
+    graph = known("softmax").graph
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        usual, data = built(pair, layer=lambda features: nn.GELU())
+        torch.manual_seed(0)
+        slot, _ = built(pair, "attention", partial(compile_layer, graph))
+    torch.testing.assert_close(slot(data.train[0][:4]), usual(data.train[0][:4]), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_masked_enters_no_statistic():
+    model, data = built("charlm/transformer", "attention", partial(compile_layer, "x / std(x, row) + 1 / sum(1, row)"))
+    tokens = data.train[0][:3].clone()
+    before = model(tokens)
+    tokens[:, 20:] = tokens[:, 20:].flip(1)
+    after = model(tokens)
+    assert torch.equal(before[:, :20], after[:, :20])
+    assert not torch.equal(before[:, 20:], after[:, 20:])
 
 
 @pytest.mark.parametrize(

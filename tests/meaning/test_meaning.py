@@ -86,7 +86,10 @@ def test_sympy_and_back_is_the_same_function():
 @pytest.mark.parametrize(
     ("text", "label", "nearest"),
     [("x * sigmoid(x)", "known", "silu"), ("3 * relu(2 * x)", "rescaled", "relu"), ("0.7 * sin(3 * x)", "rescaled", "sine"),
-     ("min(cos(x), x)", "new", "min_sin")],
+     ("min(cos(x), x)", "new", "min_sin"), ("0.3 * y * silu(-2 * x)", "rescaled", "swiglu"), ("min(x * silu(y), 20)", "new", "geglu"),
+     ("x * relu(y) + 0.1 * x * y", "new", "swiglu"), ("2 * exp(3 * x - max(3 * x, row)) / sum(exp(3 * x - max(3 * x, row)), row)", "rescaled", "softmax"),
+     ("relu(3 * x) / (sum(1, row) + 2)", "new", "relu_attention"), ("relu(3 * x) / sum(2, row)", "rescaled", "relu_attention"),
+     ("relu(x) / (sum(relu(x), row) + 1)", "new", "softpick")],
 )  # fmt: skip
 def test_novelty(text, label, nearest):
     found = novelty(parse(text))

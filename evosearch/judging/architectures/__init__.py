@@ -22,8 +22,9 @@ def build(
     - slot `act`: `make_layer(num_features)` is an activation, after the architecture's own normalization.
     - slot `norm_act`: it replaces each BatchNorm and activation; `make_layer(num_features, apply_act=False)` a BatchNorm without one.
     - slot `gate`: it takes the two halves `x, y` of a feed-forward layer, which is 2/3 as wide, so that parameters stay as many.
+    - slot `attention`: it makes weights of scores `(N, heads, queries, keys)`, along the last axis; `make_layer(heads)`.
 
-    Layers see the channels at dimension 1: `(N, C, H, W)` in convolutional networks, `(N, C)` elsewhere. A `module:function`
+    The others see the channels at dimension 1: `(N, C, H, W)` in convolutional networks, `(N, C)` elsewhere. A `module:function`
     is the user's own, see `factory.build`.
 
     A network comes as `Layers`, one for each stage of an architecture with stages, elsewhere one for each activation in the order

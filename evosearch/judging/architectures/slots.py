@@ -84,14 +84,25 @@ class Filler:
         return self.make(channels, apply_act=False) if self.slot == "norm_act" else nn.BatchNorm2d(channels)
 
 
+class Product(nn.Module):
+    """`x * y`: the plainest of gates, where any layer does."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x * y
+
+
 class FeedForward(nn.Module):
-    """Two linear maps around the slot, over rows `(N, C)`; gated `act(a x, b x)` in the slot `gate` (arXiv 2002.05202)."""
+    """Two linear maps around the slot, over rows `(N, C)`; gated `act(a x, b x)` in the slot `gate` (arXiv 2002.05202).
+
+    Where the slot is elsewhere, in the attention, they are around a GELU.
+    """
 
     def __init__(self, fill: Filler, width: int) -> None:
         super().__init__()
         self.gated = fill.slot == "gate"
         hidden = 8 * width // 3 if self.gated else 4 * width
-        self.rise, self.act, self.fall = nn.Linear(width, 2 * hidden if self.gated else hidden), fill.make(hidden), nn.Linear(hidden, width)
+        self.act = nn.GELU() if fill.slot == "attention" else fill.make(hidden)
+        self.rise, self.fall = nn.Linear(width, 2 * hidden if self.gated else hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.rise(x)

@@ -1,4 +1,4 @@
-"""Real data from inside libraries, one file a task: fixed train / validation / test regions, loss, score, tuned rates. And the user's."""
+"""Data from inside libraries, or made by a seed, one file a task: fixed train / validation / test regions, loss, score, tuned rates. And the user's."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def task(name: str) -> Task:
 
 
 def _builtin() -> dict[str, Task]:
-    from evosearch.judging.tasks import charlm, denoise, digits, ood, photo, pinn, series, tabular, textures
+    from evosearch.judging.tasks import charlm, denoise, digits, ood, photo, pinn, recall, series, tabular, textures
 
-    everyone = (charlm, denoise, digits, ood, photo, pinn, series, tabular, textures)
+    everyone = (charlm, denoise, digits, ood, photo, pinn, recall, series, tabular, textures)
     return {t.name: t for t in (module.TASK for module in everyone)}
 
 
