@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
@@ -63,16 +64,18 @@ def _compare(
     ours: Mapping[str, float], theirs: Mapping[str, float], name: str, everyone: Mapping[str, Mapping[str, float]],
     directions: Mapping[str, int], level: float, across: float | None, draws: int,
 ) -> Comparison:  # fmt: skip
-    gaps, per_pair = [], {}
+    gaps, per_pair, grains = [], {}, []
     missing = tuple(sorted({_pair(key) for key in theirs} - {_pair(key) for key in ours}))
     shared = sorted(set(ours) & set(theirs))
     for pair in dict.fromkeys(_pair(key) for key in shared):
-        spread = _spread([s for scores in everyone.values() for key, s in scores.items() if _pair(key) == pair])
+        values = [s for scores in everyone.values() for key, s in scores.items() if _pair(key) == pair]
+        spread = _spread(values)
+        grains.append(_grain(values) / spread)
         raw = [directions[pair] * (ours[key] - theirs[key]) for key in shared if _pair(key) == pair]
         per_pair[pair] = fmean(raw)
         gaps.append([gap / spread for gap in raw])
     differences = [gap for pair_gaps in gaps for gap in pair_gaps]
-    center, half = fmean(differences), half_width(differences, level)
+    center, half = fmean(differences), half_width(differences, level, fmean(grains) / 2)
     low, high = center - half, center + half
     if draws:
         boot_low, boot_high = bootstrap(gaps, level, draws)
@@ -110,11 +113,17 @@ def _spread(values: Sequence[float]) -> float:
     return max(stdev(values), 1e-9) if len(values) > 1 else 1.0
 
 
-def half_width(differences: Sequence[float], level: float) -> float:
-    """Half the width of Student's interval of the mean; infinite for fewer than two values."""
+def _grain(values: Sequence[float]) -> float:
+    """The least distance of two different scores: accuracies are counts, and the differences of two seeds may be equal by chance."""
+    ordered = sorted(set(values))
+    return min((b - a for a, b in pairwise(ordered)), default=0.0)
+
+
+def half_width(differences: Sequence[float], level: float, least: float = 0.0) -> float:
+    """Half the width of Student's interval of the mean; infinite for fewer than two values. `least` is the smallest deviation that is believed."""
     from scipy.stats import t as student  # a second to import, and only the end of a run needs it
 
     n = len(differences)
     if n < 2:
         return math.inf
-    return float(student.ppf(0.5 + level / 2, n - 1)) * stdev(differences) / math.sqrt(n)
+    return float(student.ppf(0.5 + level / 2, n - 1)) * max(stdev(differences), least) / math.sqrt(n)

@@ -246,6 +246,13 @@ def test_a_single_sample_proves_nothing():
     assert two([99.0], [0.0]).verdict == "not better"
 
 
+def test_two_equal_differences_prove_nothing():
+    """Accuracies are counts: two seeds may differ from another's by just as much."""
+    found = two([90.0, 91.0], [88.0, 89.0])
+    assert found.verdict == "not better"
+    assert found.low < 0 < found.high
+
+
 def test_a_pick_that_failed_on_a_pair_is_not_better():
     rows = [final("f", "a", HIGHER), final("b", "a", STEADY), final("b", "z", STEADY), final("f", "z", [], status="nonfinite")]
     (c,) = compare(rows, "f", {"f": "f", "b": "B"}, {"a": 1, "z": 1}, 1)
