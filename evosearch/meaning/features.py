@@ -48,7 +48,7 @@ class Probe:
 
 
 def probe_for(graphs: Sequence[Graph]) -> Probe:
-    """A line for functions of one place, else a tensor `(2, 64, 2, 2)`, over which statistics say something."""
+    """A line for functions of one place, else a tensor `(2, 64, 2, 2)`, over which every statistic says something else."""
     return _tensor() if any(has_statistics(graph) for graph in graphs) else _line()
 
 
@@ -62,9 +62,19 @@ def _line() -> Probe:
 
 def _tensor() -> Probe:
     rng = np.random.default_rng(19)
-    x, y = (rng.normal(size=(2, 64, 2, 2)) * _DEVIATION for _ in range(2))
+    x, y = (_unlike(rng) for _ in range(2))
     moved = x + _STEP * rng.choice((-1.0, 1.0), x.shape)  # not all one way: that a normalization does not see
-    return Probe(x, y, moved, np.arange(0, x.size, 8), np.arange(x.size))
+    return Probe(x, y, moved, np.arange(0, x.size, 7), np.arange(x.size))
+
+
+def _unlike(rng: np.random.Generator) -> Array:
+    """Channels and samples with means and scales of their own: else a statistic over many values is next to a number."""
+    channel, sample, shape = (1, 64, 1, 1), (2, 1, 1, 1), (2, 64, 2, 2)
+    scales = np.exp(0.3 * (rng.normal(size=channel) + rng.normal(size=sample)))
+    means = 0.5 * (rng.normal(size=channel) + rng.normal(size=sample))
+    spread = rng.permuted(np.broadcast_to([-1.2, -0.4, 0.4, 1.2], (2, 64, 4)), axis=2).reshape(shape)  # no channel's values lie all together
+    values = means + scales * (spread + 0.3 * rng.normal(size=shape))
+    return np.asarray(values * _DEVIATION / values.std())
 
 
 def features(graphs: Sequence[Graph], probe: Probe) -> Features:

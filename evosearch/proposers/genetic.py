@@ -18,6 +18,7 @@ from typing import Any
 from deap import base, gp, tools
 
 from evosearch.language.candidate import Candidate, parse_candidate
+from evosearch.meaning.numeric import Array
 from evosearch.proposers import Outcome, Proposal
 from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace, Tree
@@ -31,6 +32,7 @@ GREED = 0.5
 LITTER = 6  # children of which the most hopeful is proposed
 HOPEFUL = 0.8  # else one child as it comes
 _AGAIN = 0.3  # after each change of a child, the chance of one more
+_ALIKE = 0.1  # squared distance of two curves, of which 1 is usual: one parent of such is enough
 
 Mutation = Callable[[Any], Any]
 
@@ -48,7 +50,7 @@ class _Fitness(base.Fitness):  # type: ignore[misc]
         super().__init__(values)
 
 
-@dataclass
+@dataclass(eq=False)
 class Parent:
     """A told candidate in the shape that DEAP's selection wants."""
 
@@ -57,6 +59,13 @@ class Parent:
     canonical_id: str
     tree: Tree
     fitness: Any
+    place: Array | None = None  # where what it computes lies among others
+
+    def is_like(self, other: Parent) -> bool:
+        """Whether the two compute nearly the same."""
+        if self.canonical_id == other.canonical_id or self.place is None or other.place is None:
+            return self.canonical_id == other.canonical_id
+        return float(((self.place - other.place) ** 2).sum()) < _ALIKE
 
     @property
     def mean(self) -> float:
@@ -86,7 +95,11 @@ def front(population: Sequence[Parent]) -> list[Parent]:
 
 
 class GeneticProposer:
-    """Parents by NSGA-II over the mean and the `goals` of committed outcomes, children by typed crossover and mutation."""
+    """Parents by NSGA-II over the mean and the `goals` of committed outcomes, children by typed crossover and mutation.
+
+    Of parents that compute nearly the same the best stays, of equals the latest (crowding): else the neighbourhood of the first good one
+    is soon all there is.
+    """
 
     name = "genetic"
 
@@ -97,12 +110,14 @@ class GeneticProposer:
         self.neighbours = Neighbours(space)
 
     def tell(self, outcome: Outcome) -> None:
-        """Takes an outcome into the population if it lies in the space and is measured; NSGA-II says who stays."""
+        """Takes an outcome into the population if it lies in the space, is measured and none like it is better; NSGA-II says who stays."""
         parent = parent_of(outcome, self.space, self.objectives)
-        if parent is not None:
-            self.neighbours.tell(parent.parsed, parent.mean)
-        if parent is not None and all(parent.canonical_id != other.canonical_id for other in self.population):
-            self.population = survivors([*self.population, parent], POPULATION)
+        if parent is None:
+            return
+        parent.place = self.neighbours.tell(parent.parsed, parent.mean)
+        alike = [other for other in self.population if parent.is_like(other)]
+        if all(parent.mean >= other.mean and parent.canonical_id != other.canonical_id for other in alike):
+            self.population = survivors([*(other for other in self.population if other not in alike), parent], POPULATION)
 
     def ask(self, rng: random.Random) -> Proposal:
         if len(self.population) < FOUNDERS:
@@ -254,11 +269,11 @@ class Variation:
         return tree
 
     def _number(self, tree: Any) -> Any:
-        """A number times 2 to the power of a standard normal one."""
+        """A number times 2 to the power of a normal one, whose deviation is 1, 1/2, 1/4 or 1/8: far and near."""
         at = _any(i for i, node in enumerate(tree) if self.kinds[node.ret] in self.space.numeric and not node.arity)
         if at is not None:
             kind = self.kinds[tree[at].ret]
-            value = float(f"{float(_name(tree[at])) * 2 ** gp.random.gauss(0, 1):.3g}")
+            value = float(f"{float(_name(tree[at])) * 2 ** gp.random.gauss(0, 0.5 ** gp.random.randrange(4)):.3g}")
             tree[at] = gp.Terminal(f"{kind}\t{min(max(value, -1e3), 1e3)!r}", True, tree[at].ret)
         return tree
 
