@@ -4,9 +4,12 @@
     python scripts/planted.py --targets silu --proposers genetic --seeds 3
 
 Activations are searched in search_spaces/activation.yaml without the operators that are activations themselves, layers that
-normalize in search_spaces/evonorm.yaml. A candidate is an evaluation when the driver's screen lets it through, so a function counts
-once. The target is reached when the outputs differ by less than 1 % of their spread, on a fixed grid or tensor. Random search gets five
-times the evaluations; a seed that does not reach the target counts as its whole budget.
+normalize in search_spaces/evonorm.yaml; nothing is seeded from the library. A candidate is an evaluation when the driver's screen lets it
+through, so a function counts once. What is compared is the output as the next layer can have it: after the best scale and shift, one a
+channel for layers that end with both (linear scaling, Keijzer 2003, doi 10.1007/3-540-36599-0_7), parameters at their initial values.
+Inputs are a grid, or batches whose channels and samples have means and scales of their own, so that every statistic is another one. The
+target is reached when what is left is less than 1 % of its spread, for all proposers alike. Random search gets five times the evaluations,
+one walk a seed for all targets of a space, for it learns from none; a seed that does not reach the target counts as its whole budget.
 """
 
 from __future__ import annotations
@@ -14,27 +17,27 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from statistics import median
 
 import numpy as np
 
 from evosearch.config import load
-from evosearch.language.candidate import Candidate, parse_candidate
+from evosearch.language.candidate import parse_candidate
 from evosearch.language.formula import parse
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import complexity
 from evosearch.meaning.numeric import evaluate
 from evosearch.meaning.screen import Screen
-from evosearch.proposers import SCREENED, Outcome, Proposer
+from evosearch.proposers import SCREENED, Outcome, Proposal, Proposer
 from evosearch.proposers.registry import make_portfolio, make_proposer
 from evosearch.space import SearchSpace
 
 REACHED = 0.01
-BUDGETS = {"activation.yaml": 2_000, "evonorm.yaml": 20_000}
-PORTFOLIO = {"genetic": 2.0, "bayes": 1.0}
+BUDGETS = {"activation.yaml": 2_000, "evonorm.yaml": 4_000}
+PORTFOLIO = {"surrogate": 0.7, "genetic": 0.2, "bayes": 0.1}
 TARGETS = {
     "silu": ("activation.yaml", "x * sigmoid(x)"),
     "gelu": ("activation.yaml", "0.5 * x * (1 + erf(0.70710678 * x))"),
@@ -53,31 +56,54 @@ def space_of(name: str) -> SearchSpace:
 
 
 @cache
-def inputs(name: str) -> dict[str, np.ndarray]:
-    grid = np.linspace(-4.0, 4.0, 161)
-    return {"x": grid if name == "activation.yaml" else np.random.default_rng(0).normal(0.3, 1.5, (4, 16, 12))}
+def batches(name: str) -> list[np.ndarray]:
+    """What a layer is looked at on: a grid, or batches whose channels and samples have means and scales of their own."""
+    if name == "activation.yaml":
+        return [np.linspace(-4.0, 4.0, 161)[None]]  # one channel
+    rng = np.random.default_rng(0)
+
+    return [_batch(rng) for _ in range(3)]
 
 
-def gap(graph: Graph, wanted: np.ndarray, name: str) -> float:
-    """The root mean square distance in spreads of the target; infinite for what is not finite."""
+def _batch(rng: np.random.Generator) -> np.ndarray:
+    channel, sample = (1, 16, 1), (4, 1, 1)
+    scales = np.exp(rng.normal(0.0, 0.5, channel) + rng.normal(0.0, 0.5, sample))
+    means = rng.normal(0.0, 1.0, channel) + rng.normal(0.0, 0.5, sample)
+    return means + scales * rng.normal(size=(4, 16, 6))
+
+
+def outputs(graph: Graph, name: str) -> np.ndarray:
+    """One row a channel, about its mean."""
     with np.errstate(all="ignore"):
-        found = np.broadcast_to(evaluate(graph, inputs(name)), wanted.shape)
-        return float(np.sqrt(np.mean((found - wanted) ** 2)) / wanted.std()) if np.isfinite(found).all() else math.inf
+        values = [np.broadcast_to(evaluate(graph, {"x": x}), x.shape) for x in batches(name)]
+        rows = np.concatenate([np.moveaxis(value, -2, 0).reshape(value.shape[-2], -1) for value in values], 1)
+        return np.asarray(rows - rows.mean(1, keepdims=True))
+
+
+def gaps(graph: Graph, wanted: Sequence[np.ndarray], name: str) -> list[float]:
+    """What is left of each target after the best scale and shift of every channel, in spreads of the target; infinite for what is not finite."""
+    found = outputs(graph, name)
+    with np.errstate(all="ignore"):
+        agreed = [(found * one).sum(1) ** 2 / np.maximum((found**2).sum(1) * (one**2).sum(1), 1e-30) for one in wanted]
+        left = [float(np.sqrt(np.mean(np.clip(1.0 - r, 0.0, 1.0)))) for r in agreed]
+    return [gap if math.isfinite(gap) and np.isfinite(found).all() else math.inf for gap in left]
 
 
 def proposer_of(name: str, space: SearchSpace) -> Proposer:
     return make_portfolio(PORTFOLIO, space, by_earnings=True) if name == "portfolio" else make_proposer(name, space)
 
 
-def evaluations(proposer_name: str, target: str, seed: int, budget: int) -> tuple[int | None, str]:
-    """How many it took, None where the budget did not do; and the nearest that was found."""
-    file, text = TARGETS[target]
+Found = tuple[int | None, str]  # how many evaluations it took, None where the budget did not do; and the nearest that was found
+
+
+def evaluations(proposer_name: str, targets: Sequence[str], seed: int, budget: int) -> list[Found]:
+    """One search, led to the first of targets of one space and measured by all of them."""
+    file = TARGETS[targets[0]][0]
     space = space_of(file)
-    graph = parse(text)
-    graph = space.finish(graph) if hasattr(space, "finish") else graph
-    wanted = evaluate(graph, inputs(file))
+    wanted = [outputs(space.finish(parse(TARGETS[target][1])), file) for target in targets]
     proposer, screen = proposer_of(proposer_name, space), Screen(space.max_nodes, space.max_parameters)
-    done, nearest, best = 0, "", math.inf
+    reached: list[int | None] = [None] * len(targets)
+    nearest, best, done = [""] * len(targets), [math.inf] * len(targets), 0
     for k in range(20 * budget):
         proposal = proposer.ask(random.Random(f"{seed}/{k}"))
         verdict = screen.check(proposal.candidate)
@@ -85,21 +111,34 @@ def evaluations(proposer_name: str, target: str, seed: int, budget: int) -> tupl
             proposer.tell(Outcome(SCREENED, proposal.candidate, proposal.proposer, verdict.status, {}))
             continue
         screen.add(done, proposal.candidate)
-        candidate: Candidate = parse_candidate(proposal.candidate)
-        distance = gap(candidate.graph, wanted, file)
         done += 1
-        if distance < best:
-            nearest, best = proposal.candidate, distance
-        if distance < REACHED:
-            return done, nearest
-        if done == budget:
+        graph = parse_candidate(proposal.candidate).graph
+        distances = gaps(graph, wanted, file)
+        for i, distance in enumerate(distances):
+            if distance < best[i] and reached[i] is None:
+                nearest[i], best[i] = proposal.candidate, distance
+                reached[i] = done if distance < REACHED else None
+        if done == budget or None not in reached:
             break
-        closeness = -math.log10(max(min(distance, 1e3), 1e-3))
-        scores = {"mean": closeness, "worst": closeness, "complexity": -float(complexity(candidate.graph)), "saved_per_element": -1.0}
-        proposer.tell(
-            Outcome(done - 1, proposal.candidate, proposal.proposer, "ok" if distance < math.inf else "rejected", scores if distance < math.inf else {})
-        )
-    return None, f"{nearest} (off by {best:.2g})"
+        proposer.tell(_outcome(done - 1, proposal, graph, distances[0]))
+    return [(count, text if count else f"{text} (off by {off:.2g})") for count, text, off in zip(reached, nearest, best, strict=True)]
+
+
+def _outcome(index: int, proposal: Proposal, graph: Graph, distance: float) -> Outcome:
+    if math.isinf(distance):
+        return Outcome(index, proposal.candidate, proposal.proposer, "rejected", {})
+    closeness = -math.log10(max(distance, 1e-3))
+    scores = {"mean": closeness, "worst": closeness, "complexity": -float(complexity(graph)), "saved_per_element": -1.0}
+    return Outcome(index, proposal.candidate, proposal.proposer, "ok", scores)
+
+
+def searches(proposer_name: str, targets: Sequence[str], budget: int | None, seeds: int, pool: ProcessPoolExecutor) -> Iterator[tuple[str, int, list[Found]]]:
+    """Each target with the evaluations that there were, and what every seed found."""
+    together = [[t for t in targets if TARGETS[t][0] == file] for file in BUDGETS] if proposer_name == "random" else [[t] for t in targets]
+    for some in filter(None, together):
+        size = (budget or BUDGETS[TARGETS[some[0]][0]]) * (5 if proposer_name == "random" else 1)
+        found = list(pool.map(partial(evaluations, proposer_name, some, budget=size), range(seeds)))
+        yield from ((target, size, list(each)) for target, each in zip(some, zip(*found, strict=True), strict=True))
 
 
 def main() -> None:
@@ -112,19 +151,13 @@ def main() -> None:
     chosen = parser.parse_args()
     print("| target | proposer | reached | median evaluations | found |\n|---|---|---|---|---|")
     with ProcessPoolExecutor(chosen.workers) as pool:
-        for target in chosen.targets:
-            for name in chosen.proposers:
-                budget = (chosen.budget or BUDGETS[TARGETS[target][0]]) * (5 if name == "random" else 1)
-                seeds = range(chosen.seeds)
-                found = list(pool.map(evaluations, [name] * len(seeds), [target] * len(seeds), seeds, [budget] * len(seeds)))
+        for name in chosen.proposers:
+            for target, budget, found in searches(name, chosen.targets, chosen.budget, chosen.seeds, pool):
                 counts = [count if count is not None else budget for count, _ in found]
                 reached = sum(count is not None for count, _ in found)
                 shortest = min((text for count, text in found if (count is not None) == (reached > 0)), key=len)
-                print(
-                    f"| {target} | {name} | {reached} of {len(found)} | {'>= ' if 2 * reached <= len(found) else ''}{median(counts):g} | `{shortest}` |",
-                    flush=True,
-                )
-    sys.stdout.flush()
+                least = ">= " if 2 * reached <= len(found) else ""
+                print(f"| {target} | {name} | {reached} of {len(found)} | {least}{median(counts):g} | `{shortest}` |", flush=True)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ class Probe:
 
 
 def probe_for(graphs: Sequence[Graph]) -> Probe:
-    """A line for functions of one place, a plane for gates, else a tensor over which statistics say something: many channels, or long rows."""
+    """A line for functions of one place, a plane for gates, else a tensor over which every statistic says something else: many channels, or long rows."""
     if any(has_statistics(graph) for graph in graphs):
-        return _tensor((2, 2, 8, 16) if any(has_statistics(graph, "row") for graph in graphs) else (2, 64, 2, 2))
+        return _scores() if any(has_statistics(graph, "row") for graph in graphs) else _tensor()
     return _plane() if any(depends_on(graph, "y") for graph in graphs) else _line()
 
 
@@ -73,11 +73,31 @@ def _plane() -> Probe:
     return Probe(x, y, (x + _STEP * np.cos(turn), y + _STEP * np.sin(turn)), np.arange(_SIDE**2), np.arange(x.size - far.shape[1]))
 
 
-def _tensor(shape: tuple[int, ...]) -> Probe:
+def _tensor() -> Probe:
     rng = np.random.default_rng(19)
-    x, y = (rng.normal(size=shape) * _DEVIATION for _ in range(2))
+    x, y = (_unlike(rng) for _ in range(2))
+    return _moved(x, y, 7, rng)
+
+
+def _scores() -> Probe:
+    rng = np.random.default_rng(19)
+    x, y = (rng.normal(size=(2, 2, 8, 16)) * _DEVIATION for _ in range(2))
+    return _moved(x, y, 8, rng)
+
+
+def _moved(x: Array, y: Array, every: int, rng: np.random.Generator) -> Probe:
     moved = x + _STEP * rng.choice((-1.0, 1.0), x.shape)  # not all one way: that a normalization does not see
-    return Probe(x, y, (moved, y), np.arange(0, x.size, 8), np.arange(x.size))
+    return Probe(x, y, (moved, y), np.arange(0, x.size, every), np.arange(x.size))
+
+
+def _unlike(rng: np.random.Generator) -> Array:
+    """Channels and samples with means and scales of their own: else a statistic over many values is next to a number."""
+    channel, sample, shape = (1, 64, 1, 1), (2, 1, 1, 1), (2, 64, 2, 2)
+    scales = np.exp(0.3 * (rng.normal(size=channel) + rng.normal(size=sample)))
+    means = 0.5 * (rng.normal(size=channel) + rng.normal(size=sample))
+    spread = rng.permuted(np.broadcast_to([-1.2, -0.4, 0.4, 1.2], (2, 64, 4)), axis=2).reshape(shape)  # no channel's values lie all together
+    values = means + scales * (spread + 0.3 * rng.normal(size=shape))
+    return np.asarray(values * _DEVIATION / values.std())
 
 
 def features(graphs: Sequence[Graph], probe: Probe) -> Features:

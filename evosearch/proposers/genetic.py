@@ -19,6 +19,7 @@ import numpy
 from deap import base, gp, tools
 
 from evosearch.language.candidate import Candidate, parse_candidate
+from evosearch.meaning.numeric import Array
 from evosearch.proposers import SCREENED, Outcome, Proposal
 from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace, Tree
@@ -34,6 +35,7 @@ GREED = 0.5
 LITTER = 6  # children of which the most hopeful is proposed
 HOPEFUL = 0.8  # else one child as it comes
 _AGAIN = 0.3  # after each change of a child, the chance of one more
+_ALIKE = 0.1  # squared distance of two curves, of which 1 is usual: one parent of such is enough
 
 Mutation = Callable[[Any], Any]
 
@@ -51,7 +53,7 @@ class _Fitness(base.Fitness):  # type: ignore[misc]
         super().__init__(values)
 
 
-@dataclass
+@dataclass(eq=False)
 class Parent:
     """A told candidate in the shape that DEAP's selection wants."""
 
@@ -61,6 +63,13 @@ class Parent:
     tree: Tree
     mean: float  # as it was told; in `fitness` scores closer than the noise are equal
     fitness: Any
+    place: Array | None = None  # where what it computes lies among others
+
+    def is_like(self, other: Parent) -> bool:
+        """Whether the two compute nearly the same."""
+        if self.canonical_id == other.canonical_id or self.place is None or other.place is None:
+            return self.canonical_id == other.canonical_id
+        return float(((self.place - other.place) ** 2).sum()) < _ALIKE
 
 
 def parent_of(outcome: Outcome, space: SearchSpace, objectives: Sequence[str]) -> Parent | None:
@@ -78,14 +87,6 @@ def parent_of(outcome: Outcome, space: SearchSpace, objectives: Sequence[str]) -
 def _boxed(value: float, width: float) -> float:
     """The lower end of the value's box: of two in one box neither dominates by it, and the simpler one wins (epsilon-dominance, Laumanns et al. 2002)."""
     return math.floor(value / width) * width if width > 0 else value
-
-
-def joined(population: list[Parent], outcome: Outcome, parent: Parent | None) -> list[Parent]:
-    """The population with the outcome's parent in place of an earlier one of the same function, which may be no parent any more."""
-    if outcome.index == SCREENED:
-        return population
-    others = [other for other in population if other.candidate != outcome.candidate]
-    return others if parent is None else [*others, parent]
 
 
 def survivors(population: list[Parent], size: int) -> list[Parent]:
@@ -107,6 +108,21 @@ def survivors(population: list[Parent], size: int) -> list[Parent]:
         numpy.random.set_state(before)
 
 
+def taken_in(population: list[Parent], outcome: Outcome, parent: Parent | None, size: int) -> list[Parent]:
+    """The population after an outcome that is `parent`, or none: what it said of the same function before is forgotten.
+
+    Of parents that compute nearly the same the best stays, of equals the latest (crowding): else the neighbourhood of the first good one
+    is soon all there is.
+    """
+    if outcome.index == SCREENED:
+        return population
+    others = [other for other in population if other.candidate != outcome.candidate]
+    alike = [other for other in others if parent is not None and parent.is_like(other)]
+    if parent is None or any(other.mean > parent.mean for other in alike):
+        return others
+    return survivors([*(other for other in others if other not in alike), parent], size)
+
+
 def front(population: Sequence[Parent]) -> list[Parent]:
     """Those that no other dominates."""
     return list(tools.sortLogNondominated(list(population), len(population), first_front_only=True)) if population else []
@@ -124,11 +140,11 @@ class GeneticProposer:
         self.neighbours = Neighbours(space)
 
     def tell(self, outcome: Outcome) -> None:
-        """Takes an outcome into the population if it lies in the space and is measured; NSGA-II says who stays."""
+        """Takes an outcome into the population if it lies in the space, is measured and none like it is better; NSGA-II says who stays."""
         parent = parent_of(outcome, self.space, self.objectives)
         if parent is not None:
-            self.neighbours.tell(parent.parsed, parent.mean)
-        self.population = survivors(joined(self.population, outcome, parent), POPULATION)
+            parent.place = self.neighbours.tell(parent.parsed, parent.mean)
+        self.population = taken_in(self.population, outcome, parent, POPULATION)
 
     def ask(self, rng: random.Random) -> Proposal:
         if len(self.population) < FOUNDERS:
@@ -280,11 +296,11 @@ class Variation:
         return tree
 
     def _number(self, tree: Any) -> Any:
-        """A number times 2 to the power of a standard normal one."""
+        """A number times 2 to the power of a normal one, whose deviation is 1, 1/2, 1/4 or 1/8: far and near."""
         at = _any(i for i, node in enumerate(tree) if self.kinds[node.ret] in self.space.numeric and not node.arity)
         if at is not None:
             kind = self.kinds[tree[at].ret]
-            value = float(f"{float(_name(tree[at])) * 2 ** gp.random.gauss(0, 1):.3g}")
+            value = float(f"{float(_name(tree[at])) * 2 ** gp.random.gauss(0, 0.5 ** gp.random.randrange(4)):.3g}")
             tree[at] = gp.Terminal(f"{kind}\t{min(max(value, -1e3), 1e3)!r}", True, tree[at].ret)
         return tree
 

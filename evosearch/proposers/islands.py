@@ -6,7 +6,8 @@ import random
 import zlib
 
 from evosearch.proposers import Outcome, Proposal
-from evosearch.proposers.genetic import Parent, Variation, joined, parent_of, survivors, tournament
+from evosearch.proposers.genetic import HOPEFUL, Parent, Variation, parent_of, taken_in, tournament
+from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace
 
 _ISLANDS = 4
@@ -24,19 +25,23 @@ class IslandsProposer:
         self.space, self.objectives = space, ("mean", *goals)
         self.islands: list[list[Parent]] = [[] for _ in range(_ISLANDS)]
         self.variation = Variation(space)
+        self.neighbours = Neighbours(space)
 
     def tell(self, outcome: Outcome) -> None:
         """A child goes to the island of its parents, any other function where its text says."""
         parent = parent_of(outcome, self.space, self.objectives)
+        if parent is not None:
+            parent.place = self.neighbours.tell(parent.parsed, parent.mean)
         name, _, island = outcome.proposer.partition(":")
         home = int(island) if name == self.name and island.isdigit() else zlib.crc32(outcome.candidate.encode())
         for i, population in enumerate(self.islands):
             if i == home % _ISLANDS or outcome.index % _MIGRATION == 0 or any(other.candidate == outcome.candidate for other in population):
-                self.islands[i] = survivors(joined(population, outcome, parent), _SIZE)
+                self.islands[i] = taken_in(population, outcome, parent, _SIZE)
 
     def ask(self, rng: random.Random) -> Proposal:
         island = rng.randrange(_ISLANDS)
         population, name = self.islands[island], f"{self.name}:{island}"
         if len(population) < _FOUNDERS:
             return Proposal(str(self.space.sample(rng)), (), name)
-        return self.variation.child(lambda: tournament(population, rng), rng, name)
+        hopeful = self.neighbours if rng.random() < HOPEFUL else None
+        return self.variation.child(lambda: tournament(population, rng), rng, name, hopeful)

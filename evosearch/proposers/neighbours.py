@@ -33,11 +33,11 @@ class Neighbours:
     def _points(self) -> Points:
         return Points(self._space)
 
-    def tell(self, candidate: Candidate, score: float) -> None:
-        """One more told candidate of the space; the best and the latest are remembered."""
+    def tell(self, candidate: Candidate, score: float) -> Array | None:
+        """One more told candidate of the space, of which the best and the latest are remembered; its place, None where it is not finite."""
         (point,) = self._points.of([candidate])
         if not point.usable:
-            return
+            return None
         self._count += 1
         self._told[self._count] = point.place, score
         insort(self._best, (-score, self._count))
@@ -46,6 +46,7 @@ class Neighbours:
         kept = {count for _, count in self._best} | set(self._latest)
         for count in [count for count in self._told if count not in kept]:
             del self._told[count]
+        return point.place
 
     def expected(self, candidates: Sequence[Candidate]) -> list[float]:
         """A score each; minus infinity for what is not finite, or does as a told candidate does."""
