@@ -22,7 +22,7 @@ from evosearch.meaning.numeric import Array
 from evosearch.proposers import Outcome, Proposal
 from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace, Tree
-from evosearch.space.trees import grow, heights
+from evosearch.space.trees import grow, heights, is_finite
 
 POPULATION = 48
 FOUNDERS = 16  # random candidates before selection has anything to say
@@ -97,8 +97,8 @@ def front(population: Sequence[Parent]) -> list[Parent]:
 class GeneticProposer:
     """Parents by NSGA-II over the mean and the `goals` of committed outcomes, children by typed crossover and mutation.
 
-    Of parents that compute nearly the same the best stays, of equals the latest (crowding): else the neighbourhood of the first good one
-    is soon all there is.
+    Where formulas are free, of parents that compute nearly the same the best stays, of equals the latest (crowding): else the
+    neighbourhood of the first good one is soon all there is.
     """
 
     name = "genetic"
@@ -108,13 +108,15 @@ class GeneticProposer:
         self.population: list[Parent] = []
         self.variation = Variation(space)
         self.neighbours = Neighbours(space)
+        self._crowds = not is_finite(space)
 
     def tell(self, outcome: Outcome) -> None:
         """Takes an outcome into the population if it lies in the space, is measured and none like it is better; NSGA-II says who stays."""
         parent = parent_of(outcome, self.space, self.objectives)
         if parent is None:
             return
-        parent.place = self.neighbours.tell(parent.parsed, parent.mean)
+        place = self.neighbours.tell(parent.parsed, parent.mean)
+        parent.place = place if self._crowds else None
         alike = [other for other in self.population if parent.is_like(other)]
         if all(parent.mean >= other.mean and parent.canonical_id != other.canonical_id for other in alike):
             self.population = survivors([*(other for other in self.population if other not in alike), parent], POPULATION)

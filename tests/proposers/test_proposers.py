@@ -74,6 +74,14 @@ def test_who_stays_is_said_by_the_goals():
     assert proposer.population == []  # it was not measured
 
 
+def test_of_parents_that_compute_nearly_the_same_the_best_stays():
+    proposer = make_proposer("genetic", SPACE)
+    told = [("sin(x) + x", 1.0), ("sin(1.02 * x) + x", 2.0), ("sin(x) + 0.98 * x", 1.5), ("tanh(x) * x", 0.0)]
+    for k, (text, mean) in enumerate(told):
+        proposer.tell(Outcome(k, text, "random", "ok", {"mean": mean, "worst": mean, "complexity": 0.0}))
+    assert [parent.mean for parent in proposer.population] == [2.0, 0.0]
+
+
 def test_a_failed_candidate_is_no_parent():
     proposer = make_proposer("genetic", SPACE)
     proposer.tell(Outcome(0, "sin(x) + x", "random", "rejected", {"mean": 9.0, "worst": 9.0, "complexity": 0.0}))
