@@ -97,7 +97,7 @@ def front(population: Sequence[Parent]) -> list[Parent]:
 class GeneticProposer:
     """Parents by NSGA-II over the mean and the `goals` of committed outcomes, children by typed crossover and mutation.
 
-    Where formulas are free, of parents that compute nearly the same the best stays, of equals the latest (crowding): else the
+    Where formulas are free, of parents that compute nearly the same the best by the objectives in their order stays (crowding): else the
     neighbourhood of the first good one is soon all there is.
     """
 
@@ -118,7 +118,7 @@ class GeneticProposer:
         place = self.neighbours.tell(parent.parsed, parent.mean)
         parent.place = place if self._crowds else None
         alike = [other for other in self.population if parent.is_like(other)]
-        if all(parent.mean >= other.mean and parent.canonical_id != other.canonical_id for other in alike):
+        if all(parent.fitness.wvalues >= other.fitness.wvalues and parent.canonical_id != other.canonical_id for other in alike):
             self.population = survivors([*(other for other in self.population if other not in alike), parent], POPULATION)
 
     def ask(self, rng: random.Random) -> Proposal:

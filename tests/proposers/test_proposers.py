@@ -60,12 +60,12 @@ def test_global_randomness_is_neither_used_nor_changed():
 def test_who_stays_is_said_by_the_goals():
     def survivors(goals):
         proposer = make_proposer("genetic", SPACE, goals)
-        for k in range(60):
+        for k in range(200):
             text = str(SPACE.sample(random.Random(k)))
             proposer.tell(Outcome(k, text, "random", "ok", {"mean": 0.0, "worst": -float(k), "complexity": 0.0, "noise": float(k)}))
         return {p.candidate for p in proposer.population}
 
-    early, late = ([str(SPACE.sample(random.Random(k))) for k in ks] for ks in (range(5), range(55, 60)))
+    early, late = ([str(SPACE.sample(random.Random(k))) for k in ks] for ks in (range(5), range(195, 200)))
     assert set(early) <= survivors(None)
     assert set(late) <= survivors(["noise"])
     assert not set(early) & survivors(["noise"])
