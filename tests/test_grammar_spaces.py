@@ -78,9 +78,13 @@ def test_slots_and_choices_must_be_those_of_the_network():
 @pytest.mark.parametrize("name", PROPOSERS)
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_every_proposer_stays_in_every_space(name, space):
+    if name == "bayes-cmaes" and is_finite(space):
+        with pytest.raises(ValueError, match="has none to tune"):
+            make_proposer(name, space)
+        return
     proposer = make_proposer(name, space)
     seen = set()
-    for k in range(60):
+    for k in range(25 if name == "bayes-gp" else 60):
         proposal = proposer.ask(random.Random(k))
         assert space.contains(parse_candidate(proposal.candidate)), proposal
         seen.add(proposal.candidate)

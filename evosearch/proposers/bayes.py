@@ -77,7 +77,13 @@ def _cmaes(seed: int, trials: list[FrozenTrial]) -> BaseSampler:
         return optuna.samplers.CmaEsSampler(seed=seed, source_trials=trials, warn_independent_sampling=False)
 
 
-SAMPLERS = {"tpe": Kind(_tpe), "nsga2": Kind(_nsga2), "gp": Kind(_gp, history=24), "cma-es": Kind(_cmaes, warm=True)}
+SAMPLERS = {
+    "random": Kind(lambda seed, trials: optuna.samplers.RandomSampler(seed=seed)),
+    "tpe": Kind(_tpe),
+    "nsga2": Kind(_nsga2),
+    "gp": Kind(_gp, history=24),
+    "cma-es": Kind(_cmaes, warm=True),
+}
 
 
 class BayesProposer:
@@ -95,11 +101,13 @@ class BayesProposer:
         self._finite = is_finite(space)
         self._told: list[Told] = []
         self._structures: dict[str, list[Told]] = {}
+        self._heard: set[str] = set()  # of what anyone proposed
         if self._finite and self.sampler == "cma-es":
             raise ValueError("CMA-ES tunes numbers, and this space has none to tune: leave it out, or let the space have constants")
 
     def tell(self, outcome: Outcome) -> None:
         """Files an outcome, under its structure where numbers are searched; there one without numbers gets the rate 1 on its input."""
+        self._heard.add(outcome.candidate)
         values = self.values(outcome)
         if outcome.status == "duplicate" or not (values or self._finite):
             return
@@ -132,6 +140,8 @@ class BayesProposer:
             ranked = sorted(self._structures, key=lambda s: (-max(told.score for told in self._structures[s]), s))
             told = self._structures[rng.choice(ranked[: self.promising])]
             tree = _tuned(self.space, kind, told[0].tree, _kept(told, kind.history), rng.getrandbits(31))
+            if str(self.space.build(tree)) in self._heard:  # a sampler that is sure of itself says the same again
+                tree = _tuned(self.space, SAMPLERS["random"], told[0].tree, told[:1], rng.getrandbits(31))
             parents = (max(told, key=lambda t: t.score).canonical_id,)
         else:
             return Proposal(str(self.space.sample(rng)), (), self.name)

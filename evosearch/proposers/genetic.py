@@ -23,7 +23,7 @@ from evosearch.meaning.numeric import Array
 from evosearch.proposers import SCREENED, Outcome, Proposal
 from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace, Tree
-from evosearch.space.trees import grow, heights
+from evosearch.space.trees import grow, heights, is_finite
 
 POPULATION = 48
 FOUNDERS = 16  # random candidates before selection has anything to say
@@ -111,14 +111,14 @@ def survivors(population: list[Parent], size: int) -> list[Parent]:
 def taken_in(population: list[Parent], outcome: Outcome, parent: Parent | None, size: int) -> list[Parent]:
     """The population after an outcome that is `parent`, or none: what it said of the same function before is forgotten.
 
-    Of parents that compute nearly the same the best stays, of equals the latest (crowding): else the neighbourhood of the first good one
-    is soon all there is.
+    Of parents that compute nearly the same (where places are known) the best by the objectives in their order stays, of equals the latest
+    (crowding): else the neighbourhood of the first good one is soon all there is.
     """
     if outcome.index == SCREENED:
         return population
     others = [other for other in population if other.candidate != outcome.candidate]
     alike = [other for other in others if parent is not None and parent.is_like(other)]
-    if parent is None or any(other.mean > parent.mean for other in alike):
+    if parent is None or any(other.fitness.wvalues > parent.fitness.wvalues for other in alike):
         return others
     return survivors([*(other for other in others if other not in alike), parent], size)
 
@@ -138,12 +138,14 @@ class GeneticProposer:
         self.population: list[Parent] = []
         self.variation = Variation(space)
         self.neighbours = Neighbours(space)
+        self._crowds = not is_finite(space)
 
     def tell(self, outcome: Outcome) -> None:
         """Takes an outcome into the population if it lies in the space, is measured and none like it is better; NSGA-II says who stays."""
         parent = parent_of(outcome, self.space, self.objectives)
         if parent is not None:
-            parent.place = self.neighbours.tell(parent.parsed, parent.mean)
+            place = self.neighbours.tell(parent.parsed, parent.mean)
+            parent.place = place if self._crowds else None
         self.population = taken_in(self.population, outcome, parent, POPULATION)
 
     def ask(self, rng: random.Random) -> Proposal:

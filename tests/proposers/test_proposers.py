@@ -61,12 +61,12 @@ def test_global_randomness_is_neither_used_nor_changed():
 def test_who_stays_is_said_by_the_goals():
     def survivors(goals):
         proposer = make_proposer("genetic", SPACE, goals)
-        for k in range(60):
+        for k in range(200):
             text = str(SPACE.sample(random.Random(k)))
             proposer.tell(Outcome(k, text, "random", "ok", {"mean": 0.0, "worst": -float(k), "complexity": 0.0, "noise": float(k)}))
         return {p.candidate for p in proposer.population}
 
-    early, late = ([str(SPACE.sample(random.Random(k))) for k in ks] for ks in (range(5), range(55, 60)))
+    early, late = ([str(SPACE.sample(random.Random(k))) for k in ks] for ks in (range(5), range(195, 200)))
     assert set(early) <= survivors(None)
     assert set(late) <= survivors(["noise"])
     assert not set(early) & survivors(["noise"])
@@ -101,6 +101,14 @@ def test_four_objectives_are_selected_by_nsga3_which_leaves_numpy_alone():
     assert {p.candidate for p in kept} == {p.candidate for p in survivors(population, 48)}
     assert {p.candidate for p in front(population)[:48]} & {p.candidate for p in kept}
     assert np.random.get_state()[1].tolist() == before
+
+
+def test_of_parents_that_compute_nearly_the_same_the_best_stays():
+    proposer = make_proposer("genetic", SPACE)
+    told = [("sin(x) + x", 1.0), ("sin(1.02 * x) + x", 2.0), ("sin(x) + 0.98 * x", 1.5), ("tanh(x) * x", 0.0)]
+    for k, (text, mean) in enumerate(told):
+        proposer.tell(Outcome(k, text, "random", "ok", {"mean": mean, "worst": mean, "complexity": 0.0}))
+    assert [parent.mean for parent in proposer.population] == [2.0, 0.0]
 
 
 def test_a_failed_candidate_is_no_parent():
@@ -140,7 +148,7 @@ def test_deap_and_optuna_do_the_work(monkeypatch):
     for owner, name in [(gp, "cxOnePoint"), (tools, "selNSGA2"), *samplers]:
         original = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *a, _o=original, _n=name, **k: (called.add(_n), _o(*a, **k))[1])
-    proposals("genetic")
+    proposals("genetic", 150)
     for name in ("bayes", "bayes-nsga2", "bayes-gp", "bayes-cmaes"):
         proposals(name, 20)
     assert called == {"cxOnePoint", "selNSGA2", *(name for _, name in samplers)}
