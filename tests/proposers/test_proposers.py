@@ -148,7 +148,7 @@ def test_deap_and_optuna_do_the_work(monkeypatch):
     for owner, name in [(gp, "cxOnePoint"), (tools, "selNSGA2"), *samplers]:
         original = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *a, _o=original, _n=name, **k: (called.add(_n), _o(*a, **k))[1])
-    proposals("genetic", 150)
+    proposals("genetic", 500)
     for name in ("bayes", "bayes-nsga2", "bayes-gp", "bayes-cmaes"):
         proposals(name, 20)
     assert called == {"cxOnePoint", "selNSGA2", *(name for _, name in samplers)}
