@@ -165,7 +165,7 @@ class Study:
         if self.tuner is None:
             return self.proposer
         if not any(begin <= k < end for begin, end in self._tuned):
-            if k < self._tune_from:
+            if k < max(self._tune_from, self._reached):  # what was asked before a smaller total was given remains the proposers'
                 return self.proposer
             self._tuned.append((k, self._search_end))
             self.log.append([{"type": "tuning", "from": k, "to": self._search_end}])
