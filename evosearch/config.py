@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import io
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +23,15 @@ from ruamel.yaml.events import AliasEvent
 
 from evosearch.judging.objectives import nearest
 from evosearch.plugin import PluginError, loaded
-from evosearch.search.store import check_files, read_bytes
+from evosearch.search.store import check_files, read_bytes, read_records
 from evosearch.sections import Config
 from evosearch.seeding import Asked, BestOfRun, named
 
-__all__ = ["Config", "ConfigError", "dump_yaml", "find_space", "load", "read_run_file", "read_run_of", "run_file"]
+__all__ = ["Config", "ConfigError", "digest", "dump_yaml", "find_space", "load", "read_run_file", "read_run_of", "run_file"]
 
 MAX_BYTES = 1_000_000
 MAX_LEVELS = 20
+_UNMARKED: Any = {"budget": True, "execution": True, "data": {"__all__": {"path"}}}  # what may change on resume
 
 
 class ConfigError(ValueError):
@@ -173,19 +176,33 @@ def _of_run(of: BestOfRun, directory: Path, asked: Asked) -> list[dict[str, str]
 
 
 def read_run_of(directory: Path, check_plugins: Callable[[Mapping[str, str]], None]) -> tuple[Config, dict[str, Any]]:
-    """`read_run_file` of the run in the folder. Raises ConfigError, and LogError for a folder where a file belongs."""
+    """`read_run_file` of the run in the folder; of a configuration, that with which its journal was begun.
+
+    Raises ConfigError, and LogError for a folder where a file belongs and for a damaged journal.
+    """
     file = directory / "run.yaml"
     check_files(directory)
     if not os.path.isfile(file):
         raise ConfigError(f"{str(directory)[:160]} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
     try:
-        return read_run_file(read_bytes(file).decode("utf-8"), str(file), check_plugins)
+        config, environment = read_run_file(read_bytes(file).decode("utf-8"), str(file), check_plugins)
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is damaged: not UTF-8 text; restore it from a copy") from None
     except ConfigError as error:
         if "restore it" in str(error):
             raise
         raise ConfigError(f"{error}; it is damaged or was edited: restore it from a copy") from None
+    begun_with = [record["sha256"] for record in read_records(directory)[0] if record["type"] == "config"]
+    if digest(config) not in begun_with:
+        what = "its configuration is not the one that the journal was begun with" if begun_with else "the journal was begun without it"
+        raise ConfigError(f"{file} is damaged or was edited: {what}; restore it from a copy, or begin anew with another --out")
+    return config, environment
+
+
+def digest(config: Config) -> str:
+    """SHA-256 of what may not change: of the keys that were given, so that a key which a later version adds changes nothing."""
+    tree = config.model_dump(mode="json", exclude=_UNMARKED, exclude_unset=True)
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def read_run_file(text: str, name: str, check_plugins: Callable[[Mapping[str, str]], None]) -> tuple[Config, dict[str, Any]]:

@@ -159,7 +159,7 @@ def mine(pair: str, config: Config, *, seed: int = 0, formulas: int = 300, top: 
 
     Each target, of classes each one against the rest, is regressed along two directions, climbed to from that of the straight line and
     from the best of those in which what it leaves bends (principal Hessian directions, Li 1992) and random ones. Raises ValueError for
-    a task without rows of numbers to fit, and for a space of networks or of normalization layers.
+    a task without rows of numbers to fit, and for a space of networks or of another slot than act.
     """
     if formulas < 20 or top < 1 or seed < 0:
         raise ValueError(
@@ -167,7 +167,8 @@ def mine(pair: str, config: Config, *, seed: int = 0, formulas: int = 300, top: 
         )
     space = config.space.space()
     if isinstance(space, NetworkSpace) or space.slot != "act":
-        raise ValueError("mine looks for activations of one input, and this space is of networks or of normalization layers; take another --space")
+        of = "networks" if isinstance(space, NetworkSpace) else f"layers of the slot {space.slot}"
+        raise ValueError(f"mine looks for activations of one input, and this space is of {of}; take another --space")
     train, validation = _regions(pair, random.Random(f"{seed}/rows"))
     names, columns = _targets(train[1], validation[1])
     regressions: list[Regression] = []

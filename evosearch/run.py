@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import random
@@ -21,7 +19,7 @@ import torch
 
 from evosearch import __version__
 from evosearch.compiler.module import check_layer_cache
-from evosearch.config import ConfigError, read_run_of, run_file
+from evosearch.config import ConfigError, digest, read_run_of, run_file
 from evosearch.dataset.read import check_unchanged
 from evosearch.dataset.source import DataFile
 from evosearch.execution import Executor, make_executor
@@ -39,14 +37,13 @@ from evosearch.plugin import PlugIn, check_given
 from evosearch.proposers import Proposer
 from evosearch.proposers.registry import make_portfolio, make_tuner
 from evosearch.search.clock import Clock, seconds_spent
-from evosearch.search.store import TEMPORARY, Log, read_journal, read_records, unwritable, write_atomically
+from evosearch.search.store import TEMPORARY, Log, read_journal, unwritable, write_atomically
 from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
 from evosearch.space import SearchSpace
 
 STATES = "states"  # the folder of long trainings under way
 MAY_CHANGE = r"(budget|execution)\..*|data\..*\.path"  # on resume; the device is part of the fingerprint and may not
-_UNMARKED: Any = {"budget": True, "execution": True, "data": {"__all__": {"path"}}}  # the same for pydantic
 _PACKAGES = ("torch", "numpy", "deap", "optuna", "sympy", "pyarrow", "ray", "scikit-image", "scikit-learn")
 
 OnProgress = Callable[[Study, Executor], None]
@@ -187,13 +184,7 @@ def stored(directory: Path, plugins: Sequence[PlugIn] = ()) -> tuple[Config, dic
     Raises ConfigError for a run.yaml that evosearch did not write so, PluginError unless `plugins` are those of the run, and
     LogError.
     """
-    file = directory / "run.yaml"
-    config, recorded = read_run_of(directory, lambda recorded: check_given(recorded, plugins, directory))
-    begun_with = [record["sha256"] for record in read_records(directory)[0] if record["type"] == "config"]
-    if _digest(config) not in begun_with:
-        what = "its configuration is not the one that the journal was begun with" if begun_with else "the journal was begun without it"
-        raise ConfigError(f"{file} is damaged or was edited: {what}; restore it from a copy, or begin anew with another --out")
-    return config, recorded
+    return read_run_of(directory, lambda recorded: check_given(recorded, plugins, directory))
 
 
 def trusted(directory: Path, plugins: Sequence[PlugIn] = (), models: Sequence[str] = ()) -> Config:
@@ -205,13 +196,7 @@ def trusted(directory: Path, plugins: Sequence[PlugIn] = (), models: Sequence[st
 
 def _mark(config: Config) -> dict[str, Any]:
     """The journal's record of what the run was begun with: run.yaml alone could be changed without a trace."""
-    return {"type": "config", "sha256": _digest(Config.model_validate(config.model_dump()))}
-
-
-def _digest(config: Config) -> str:
-    """SHA-256 of what may not change: of the keys that were given, so that a key which a later version adds changes nothing."""
-    tree = config.model_dump(mode="json", exclude=_UNMARKED, exclude_unset=True)
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+    return {"type": "config", "sha256": digest(Config.model_validate(config.model_dump()))}
 
 
 def _refuse_changes(directory: Path, before: Config, after: Config) -> None:

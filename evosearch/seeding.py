@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from evosearch.judging.baselines import baseline
+from evosearch.judging.baselines import baseline, check_inputs
 from evosearch.judging.networks import network_of
 from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.language.formula import parse
-from evosearch.language.graph import Axes, depends_on, walk
+from evosearch.language.graph import Axes, walk
 from evosearch.meaning.screen import Screen
 from evosearch.space import SearchSpace
 from evosearch.space.network import NetworkSpace
@@ -59,8 +59,7 @@ def named(text: str, space: SearchSpace, pairs: Sequence[str]) -> tuple[str, Sou
         return str(parse_candidate(text)), "formula"
     is_name = text.isidentifier() and text not in ("x", "y")
     formula = baseline(text) if is_name else str(parse(text))
-    if depends_on(parse(formula), "y"):
-        raise ValueError(f"`{text[:60]}` has a gate y, and a seed is a function of x alone; leave it out")
+    check_inputs(text, parse(formula), space.slot)
     if isinstance(space, NetworkSpace):
         formula = network_of(formula, tuple(space.slots), space.choices, pairs)
     return str(parse_candidate(formula)), "library" if is_name else "formula"

@@ -25,7 +25,7 @@ from evosearch.judging.tasks.files import install
 from evosearch.language.candidate import parse_candidate
 from evosearch.plugin import PlugIn, check_given
 from evosearch.search.pick import is_seed
-from evosearch.search.verdict import half_width
+from evosearch.search.verdict import grain, half_width
 
 FIRST_SEED = 30_000  # verify draws from 10,000 on, and under other conditions from 20,000
 
@@ -170,7 +170,7 @@ def _files(configs: Iterable[Config], given: Sequence[DataFile], pairs: Sequence
 
 def _cell(text: str, pair: str, ours: Mapping[str, float], usual: Mapping[str, float], level: float) -> Cell:
     values, gaps = tuple(ours.values()), [direction(pair) * (ours[key] - usual[key]) for key in ours if key in usual]
-    gain, reach = fmean(gaps), half_width(gaps, level)
+    gain, reach = fmean(gaps), half_width(gaps, level, grain([*values, *usual.values()]) / 2)
     return Cell(text, pair, values, fmean(values), half_width(values, 0.95), gain, gain - reach, gain + reach)
 
 

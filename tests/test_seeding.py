@@ -85,6 +85,23 @@ def test_what_a_person_names_is_refused_and_what_a_run_found_is_left_out(earlier
             config_of(20, f"seeds=[{seeds}]", *more)
 
 
+def test_a_seed_has_the_inputs_of_the_slot():
+    assert [s.candidate for s in load("gated.yaml", ['seeds=["x * gelu(tanh(y))"]']).seeds] == ["x * gelu(tanh(y))"]
+    for seed, message in [("gelu(x)", "no function of y; in the slot gate"), ("y * silu(x)", "the same function as the baseline swiglu")]:
+        with pytest.raises(ConfigError, match=message):
+            load("gated.yaml", [f'seeds=["{seed}"]'])
+
+
+def test_seeds_of_a_run_whose_configuration_was_edited_are_refused(earlier):
+    """Other goals would make another pick of the same rows."""
+    file = earlier / "run.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("goals:", "goals: [complexity] #", 1))
+    assert file.read_text() != text
+    with pytest.raises(ConfigError, match="not the one that the journal was begun with"):
+        config_of(20, f"seeds=[{{run: {earlier}}}]")
+
+
 def test_another_list_of_seeds_is_another_run(session, tmp_path):
     config = config_of(10, f"seeds=[{MINE}]")
     assert session(config, tmp_path / "run")

@@ -77,6 +77,12 @@ def test_the_word_is_of_the_interval():
     assert replace(cell, low=0.5, high=0.5).verdict == "not better"
 
 
+def test_counts_that_differ_by_the_same_at_two_seeds_prove_nothing():
+    """One of 360 right more at both, up to rounding: an interval of 1e-14 on both sides is none."""
+    ours, theirs = [{f"final:digits/mlp:{s}": count / 3.6 for s, count in enumerate(counts)} for counts in ((328, 329), (327, 328))]
+    assert module._cell("f", "digits/mlp", ours, theirs, 0.95).verdict == "not better"
+
+
 def test_a_training_that_fails_is_said(runs, monkeypatch):
     def train(texts, plan, *others):
         rows, failed = real(texts, plan, *others)

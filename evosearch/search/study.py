@@ -24,7 +24,7 @@ from evosearch.search.store import Log, LogError, Row
 
 FINAL_SEED = 1000  # seeds that the search never used
 FINAL_INDEX = 10**9  # final jobs are numbered apart, so that a longer search can follow a finished one
-FRESH = 10_000  # between the seeds of a function's evaluations
+FRESH = 1_000_000  # between the seeds of a function's evaluations: beyond those of every check, verify's and transfer's too
 MAX_ATTEMPTS = 300
 UNFINISHED = ("timeout", "memory", "crash", "error", "lost", "quarantined")  # ended by a limit or a fault, not by a verdict
 
@@ -165,7 +165,7 @@ class Study:
         if self.tuner is None:
             return self.proposer
         if not any(begin <= k < end for begin, end in self._tuned):
-            if k < self._tune_from:
+            if k < max(self._tune_from, self._reached):  # what was asked before a smaller total was given remains the proposers'
                 return self.proposer
             self._tuned.append((k, self._search_end))
             self.log.append([{"type": "tuning", "from": k, "to": self._search_end}])

@@ -70,7 +70,7 @@ def _compare(
     for pair in dict.fromkeys(_pair(key) for key in shared):
         values = [s for scores in everyone.values() for key, s in scores.items() if _pair(key) == pair]
         spread = _spread(values)
-        grains.append(_grain(values) / spread)
+        grains.append(grain(values) / spread)
         raw = [directions[pair] * (ours[key] - theirs[key]) for key in shared if _pair(key) == pair]
         per_pair[pair] = fmean(raw)
         gaps.append([gap / spread for gap in raw])
@@ -113,10 +113,13 @@ def _spread(values: Sequence[float]) -> float:
     return max(stdev(values), 1e-9) if len(values) > 1 else 1.0
 
 
-def _grain(values: Sequence[float]) -> float:
-    """The least distance of two different scores: accuracies are counts, and the differences of two seeds may be equal by chance."""
-    ordered = sorted(set(values))
-    return min((b - a for a, b in pairwise(ordered)), default=0.0)
+def grain(values: Sequence[float]) -> float:
+    """The least distance of two different scores: accuracies are counts, and the differences of two seeds may be equal by chance.
+
+    What rounding alone makes different is equal: an accuracy may be a mean over batches.
+    """
+    rounding = 1e-9 * max(map(abs, values), default=0.0)
+    return min((b - a for a, b in pairwise(sorted(values)) if b - a > rounding), default=0.0)
 
 
 def half_width(differences: Sequence[float], level: float, least: float = 0.0) -> float:

@@ -10,7 +10,7 @@ import pytest
 from evosearch.search.pareto import hypervolume, nondominated
 from evosearch.search.pick import Pick, contestants, front, pick, volumes
 from evosearch.search.scale import GOALS, Goal, Scale, freeze, pair_scores, point, promote_bar, standardize
-from evosearch.search.verdict import compare
+from evosearch.search.verdict import compare, grain
 
 NAN, INF = math.nan, math.inf
 SCALE = Scale({"full:a": 0.0, "full:b": 0.0}, {"full:a": 1.0, "full:b": 1.0}, {})
@@ -251,6 +251,12 @@ def test_two_equal_differences_prove_nothing():
     found = two([90.0, 91.0], [88.0, 89.0])
     assert found.verdict == "not better"
     assert found.low < 0 < found.high
+
+
+def test_rounding_is_no_difference():
+    """An accuracy that is a mean over batches differs in its last bits where the counts are equal."""
+    assert grain([90.8, 91.1, 90.8 + 1e-14, 91.4]) == pytest.approx(0.3)
+    assert grain([50.0, 50.0]) == grain([]) == 0
 
 
 def test_a_pick_that_failed_on_a_pair_is_not_better():

@@ -10,7 +10,7 @@ from evosearch.proposers import SCREENED, Outcome, Proposal
 from evosearch.proposers.registry import make_proposer
 from evosearch.search.pick import fully_trained, pick
 from evosearch.search.store import Log
-from evosearch.search.study import FRESH, Study
+from evosearch.search.study import FINAL_SEED, FRESH, Study
 from tests.search.test_study import BASELINES, SPACE, answer, settings
 
 LUCKY, OTHERS = "sin(x) + x", [f"max(x, {k}) * tanh(x)" for k in range(1, 40)]
@@ -63,6 +63,12 @@ def test_it_is_trained_again_on_fresh_seeds_and_its_mean_counts(tmp_path):
     told = [o.objectives["mean"] for o in proposer.told if o.candidate == LUCKY and o.index != SCREENED]
     assert told[0] > told[1]
     assert pick(rows, scale) is not None
+
+
+def test_a_find_is_trained_again_on_seeds_that_no_check_draws_from():
+    from evosearch import rerank, transfer, verification
+
+    assert max(FINAL_SEED, verification.FIRST_SEED, rerank.FIRST_SEED, transfer.FIRST_SEED) + 10_000 < FRESH
 
 
 def test_without_the_key_nothing_is_trained_twice(tmp_path):

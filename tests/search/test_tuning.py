@@ -44,6 +44,14 @@ def test_an_extended_search_keeps_what_was_tuned_and_tunes_again(tmp_path):
     assert [k for k, name in enumerate(who) if name == "tuning"] == [*range(24, 30), *range(44, 50)]
 
 
+def test_a_smaller_total_tunes_what_is_left_of_it(tmp_path):
+    """What the proposers were asked stays theirs, though a run of that total would have tuned it."""
+    drive(tmp_path, evaluations=40, tuning=10, stop_after=22)
+    drive(tmp_path, evaluations=26, tuning=10)
+    who = proposers(table(tmp_path))
+    assert [k for k, name in enumerate(who) if name == "tuning"] == list(range(22, 26))
+
+
 def test_when_the_time_is_over_it_tunes_before_the_final_check(tmp_path):
     """And a second session whose time is over as well only finishes that."""
 
