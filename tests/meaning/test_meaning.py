@@ -64,6 +64,12 @@ def test_simplify_accepts_only_what_is_smaller_equal_and_as_finite():
     assert "less finite" in found[1].note
 
 
+def test_a_formula_with_statistics_is_simplified():
+    (simple,) = simplify([parse("max(rms(x, layer), 0) + abs(tanh(abs(max(x, 0))))")])
+    assert simple.accepted, simple.note
+    assert simple.graph.size < parse("max(rms(x, layer), 0) + abs(tanh(abs(max(x, 0))))").size
+
+
 def test_simplify_gives_up_in_time():
     (found,) = simplify([parse("+".join(f"sin(x * {i}.5) * exp(cos(x + {i})) / (1 + x * {i})" for i in range(1, 9)))], seconds=0.2)
     assert not found.accepted
