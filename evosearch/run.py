@@ -71,6 +71,12 @@ def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | No
     )  # fmt: skip
 
 
+def check_proposers(config: Config, space: SearchSpace) -> None:
+    """Raises ValueError for a proposer, control or tuning that cannot work in the space."""
+    make_portfolio(config.proposers, space, config.controls)
+    _tuner(config, space)
+
+
 def files_of(config: Config) -> tuple[DataFile, ...]:
     """The data files of a configuration."""
     return tuple(DataFile(name, **file.model_dump()) for name, file in config.data.items())
@@ -129,8 +135,7 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     install_data(config)
     space = space_of(config)
     space.sample(random.Random(0))
-    make_portfolio(config.proposers, space, config.controls)
-    _tuner(config, space)
+    check_proposers(config, space)
     check_models(config.judging.pairs, space.slot, per_channel=space.per_channel)
     if config.network is not None:
         check_networks(config.judging.pairs, tuple(config.network.slots), config.network.choices)

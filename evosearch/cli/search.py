@@ -146,7 +146,10 @@ def check(
     loaded = load(str(config), set_ or [])
     from evosearch.estimate import TRIED, estimate_lines, passing, samples, size_line, tried
 
+    from evosearch.run import check_proposers
+
     space = loaded.space.space()
+    check_proposers(loaded, space)
     print_lines([size_line(space), ""])
     texts, verdicts = samples(loaded, space, seed)
     print_lines([*texts, "", f"the driver's screen, of these {len(texts)}: {', '.join(f'{reason} {n}' for reason, n in verdicts.most_common())}"])

@@ -19,6 +19,7 @@ import numpy
 from deap import base, gp, tools
 
 from evosearch.language.candidate import Candidate, parse_candidate
+from evosearch.language.operators import STATISTICS
 from evosearch.meaning.numeric import Array
 from evosearch.proposers import SCREENED, Outcome, Proposal
 from evosearch.proposers.neighbours import Neighbours
@@ -184,6 +185,9 @@ class Variation:
             self.mutations += [self._add_parameter, self._remove_parameter, self._move_parameter]
         if self.corrections:
             self.mutations.append(self._correct)
+        self.statistics = [node for (kind, name), node in self.nodes.items() if kind == space.root and name.partition("_")[0] in STATISTICS and node.arity == 1]
+        if self.statistics:
+            self.mutations += [self._relate, self._relate]
 
     def _add(self, kind: str, name: str, args: tuple[str, ...]) -> None:
         label = f"{kind}\t{name}"  # a name of its own among all types
@@ -341,6 +345,22 @@ class Variation:
 
     def _is_parameter(self, where: slice, tree: Any) -> bool:
         return tree[where.start] in self._places(self.kinds[tree[where.start].ret])
+
+    def _relate(self, tree: Any) -> Any:
+        """A part and a statistic of it or of the input become the inputs of a binary operator, the statistic as it is or negated."""
+        root = self.types[self.space.root]
+        binary = [node for node in self.primitives.primitives[root] if node.args == [root, root]]
+        at = _any(i for i, node in enumerate(tree) if node.ret is root)
+        if at is None or not binary:
+            return tree
+        part = tree.searchSubtree(at)
+        inputs = [node for node in self.primitives.terminals[root] if _name(node) == "x"]
+        of = tree[part] if gp.random.random() < 0.5 or not inputs else inputs
+        statistic = [gp.random.choice(self.statistics), *of]
+        if self._has(self.space.root, "neg") and gp.random.random() < 0.3:
+            statistic = [self.nodes[self.space.root, "neg"], *statistic]
+        tree[part] = [gp.random.choice(binary), *tree[part], *statistic]
+        return tree
 
     def _correct(self, tree: Any) -> Any:
         """`f + eps * x * exp(-x^2)` with a learnable small eps: the first-order correction of EAFO (arXiv 2405.12954)."""
