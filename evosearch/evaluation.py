@@ -12,7 +12,7 @@ from typing import Any
 from evosearch.dataset.source import DataFile
 from evosearch.execution import make_executor
 from evosearch.job import Job, Result
-from evosearch.judging.baselines import baseline, check_inputs
+from evosearch.judging.baselines import QUALITY_BAR, baseline, check_inputs
 from evosearch.judging.device import check_device
 from evosearch.judging.evaluate import ENTRY, Plan, Stage
 from evosearch.judging.objectives import SLOTS, TASKS, check_applies, check_objective, check_slot, direction, objective_unit, unit
@@ -140,7 +140,8 @@ def evaluate_formula(
     names = {_for_slot(name, slot): name for name in against}
     names.pop(formula, None)
     if not names:
-        raise ValueError("--against needs at least one function that is not the formula itself, e.g. relu,gelu")
+        other = "relu,gelu" if slot == "act" else f"'{QUALITY_BAR[slot][0]}'"
+        raise ValueError(f"--against needs at least one function that is not the formula itself, e.g. --against {other}")
     wanted = ("score", *objectives) if objectives else ()  # what they are compared with is of the same split
     stage = Stage(tuple(pairs), steps, RATES, seeds, wanted)
     plan = Plan(stage, stage, stage, device, tuple(plugins), slot, data=tuple(data))

@@ -87,6 +87,7 @@ def test_nothing_is_said_to_have_failed_where_something_was_measured(found):
      ({"steps": 0}, "at least 1 step; received 0"), ({"workers": -1}, "received -1"), ({"device": "gpu"}, "`gpu` is not there .*use cpu"),
      ({"device": "cuda:99"}, "is not there"), ({"pairs": []}, "at least one task"), ({"pairs": ["digits/mlp", "digits/mlp"]}, "stands here twice"),
      ({"pairs": ["digits/mpl"]}, "mlp"), ({"executor": "locl"}, "unknown executor"),
+     ({"text": "swiglu", "against": ["swiglu"], "pairs": ["textures/vit"], "slot": "gate"}, r"not the formula itself, e.g. --against 'x \+ y'"),
      ({"objectives": ["nois"]}, "did you mean `noise`"), ({"objectives": ["inference_time"]}, "is not of trained networks"),
      ({"objectives": ["noise", "noise"]}, "stands here twice"), ({"objectives": ["calibration"], "pairs": ["photo/inr"]}, "whose targets are classes")],
 )  # fmt: skip

@@ -99,6 +99,7 @@ def test_what_cannot_be_is_one_line(runs, tmp_path):
     first = next(iter(runs))
     assert "not a run" in refused("transfer", tmp_path, "--tasks", "ood")
     assert "stands here twice" in refused("transfer", first, first, "--tasks", "ood")
+    assert "stands here twice" in refused("transfer", first, f"{first}/../{first.name}", "--tasks", "ood")
     assert "did you mean `ood`" in refused("transfer", first, "--tasks", "odd")
     assert "at least 2 seeds" in refused("transfer", first, "--tasks", "ood", "--seeds", 1)
     assert "at least 1 function" in refused("transfer", first, "--tasks", "ood", "--top", 0)

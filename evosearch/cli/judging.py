@@ -162,7 +162,7 @@ def transfer(
     from evosearch.transfer import open_run, table_of, transfer
 
     runs = {directory: open_run(directory, plugins) for directory in directories}
-    if len(runs) < len(directories):
+    if len({directory.resolve() for directory in directories}) < len(directories):
         raise ValueError("a run stands here twice; leave one out")
     pairs = pairs_of(tasks.split(","))
     describe(tables, pairs, sys.stderr if json_ else None)

@@ -60,6 +60,9 @@ def _lines(row: Sequence[Sequence[str]], widths: Sequence[int], rights: Sequence
 
 
 def prose(text: str, width: int | None, indent: int = 2) -> list[str]:
-    """A sentence, wrapped at words (a no-break space holds two together) and indented from its second line on."""
-    lines = [text] if width is None else textwrap.wrap(text, max(width, NARROW), subsequent_indent=" " * indent, break_on_hyphens=False)
+    """A sentence, wrapped at words (a no-break space holds two together where a line has room) and indented from its second line on."""
+    if width is not None:
+        width = max(width, NARROW)
+        text = " ".join(word if len(word) <= width - indent else word.replace("\u00a0", " ") for word in text.split(" "))
+    lines = [text] if width is None else textwrap.wrap(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
     return [line.replace("\u00a0", " ") for line in lines]

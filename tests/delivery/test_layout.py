@@ -53,3 +53,9 @@ def test_gradients_at_kinks():
         "relu": "0 at 0", "max": "0.5, 0.5 where a = b", "hardtanh": "0 at -1; 0 at 1", "leaky_relu": "0.01 at 0",
         "sqrt": "not finite at 0", "sin": "", "pow": "1, 0 where a = 0",
     }  # fmt: skip
+
+
+def test_what_is_held_together_is_parted_at_words_where_no_line_is_long_enough():
+    text = "[5]\u00a0textures/efficientnet@8\u00a0accuracy\u00a0[%]; [6]\u00a0a\u00a0b"
+    assert prose(text, 32) == ["[5] textures/efficientnet@8", "  accuracy [%]; [6] a b"]
+    assert prose(text, None) == [text.replace("\u00a0", " ")]

@@ -58,7 +58,8 @@ def build(name: str, fill: Filler, width: int | None, depth: int | None, sample:
         signature.bind(make_layer, inputs, outputs, **options)
     except (TypeError, ValueError) as error:  # ValueError: a function of C without a signature
         call = ", ".join(["make_layer", "inputs", "outputs", *(f"{key}={value!r}" for key, value in options.items())])
-        raise ModelError(f"the model `{name}` is called with ({call}), which it does not take: {error}") from None
+        fix = f"; only a model with an argument `slot` is for the slot {fill.slot}" if fill.slot != "act" else ""
+        raise ModelError(f"the model `{name}` is called with ({call}), which it does not take: {error}{fix}") from None
     model = function(make_layer, inputs, outputs, **options)
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model `{name}` must return a torch.nn.Module; it returned {type(model).__name__}")
