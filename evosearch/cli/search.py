@@ -145,7 +145,6 @@ def check(
 
     loaded = load(str(config), set_ or [])
     from evosearch.estimate import TRIED, estimate_lines, passing, samples, size_line, tried
-
     from evosearch.run import check_proposers
 
     space = loaded.space.space()

@@ -23,6 +23,7 @@ from evosearch.search.scale import CLIP, GOALS, PREFIX, Goal, Scale, freeze, poi
 from evosearch.search.store import Log, LogError, Row
 
 FINAL_SEED = 1000  # seeds that the search never used
+SEARCH_SEEDS = 800  # of its trainings, the first of at most 100 in a row: below those of the final check, whatever the seed of the search is
 FINAL_INDEX = 10**9  # final jobs are numbered apart, so that a longer search can follow a finished one
 FRESH = 1_000_000  # between the seeds of a function's evaluations: beyond those of every check, verify's and transfer's too
 MAX_ATTEMPTS = 300
@@ -68,6 +69,7 @@ class Study:
         assert (tuner is None) == (settings.tuning == 0)
         self.log, self.proposer, self.screen, self.settings = log, proposer, screen, settings
         self.tuner = tuner
+        self._seed_of_trainings = settings.seed % SEARCH_SEEDS
         self.scale: Scale | None = None
         self._noise = 0.0
         self.replayed = 0
@@ -150,7 +152,7 @@ class Study:
             verdict = self.screen.check(proposal.candidate)
             if verdict is None:
                 return self._number(proposal, self._bar(), screened)
-            screened.append(_screened_row(k, attempt, proposal, verdict, self.settings.seed))
+            screened.append(_screened_row(k, attempt, proposal, verdict, self._seed_of_trainings))
             if verdict.duplicate_of is not None and self._is_forgotten(verdict.duplicate_of, proposal):
                 known = replace(proposal, candidate=self._jobs[verdict.duplicate_of].candidate)
                 return self._number(known, self._bar(), screened, self._proposed_again[verdict.duplicate_of] // self.settings.retrain_after)
@@ -184,7 +186,7 @@ class Study:
         return Proposal(mine[0][1], (), mine[0][0]) if mine else None
 
     def _number(self, proposal: Proposal, bar: Mapping[str, float], screened: list[Row], again: int = 0) -> Job:
-        job = Job(self._next, proposal.candidate, self.settings.seed + again * FRESH, "search", (), dict(bar))
+        job = Job(self._next, proposal.candidate, self._seed_of_trainings + again * FRESH, "search", (), dict(bar))
         self._register(job, proposal, screened)
         self._next += 1
         self.screen.add(job.index, job.candidate)

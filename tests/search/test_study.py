@@ -15,7 +15,7 @@ from evosearch.search import store
 from evosearch.search.pareto import nondominated
 from evosearch.search.scale import GOALS, Goal
 from evosearch.search.store import Log, LogError, read_journal, read_run
-from evosearch.search.study import FINAL_INDEX, Settings, Study
+from evosearch.search.study import FINAL_INDEX, FINAL_SEED, Settings, Study
 from evosearch.space.operators import OperatorSpace
 
 SPACE = OperatorSpace(("add", "mul", "max", "min", "neg", "tanh", "sin", "cos", "sigmoid", "gaussian"), 8, 1, True, 1, 0)
@@ -169,6 +169,13 @@ def test_a_proposer_hears_the_goals_of_the_quality_test(tmp_path):
 def test_another_seed_is_another_search(tmp_path, reference):
     drive(tmp_path, seed=1)
     assert table(tmp_path) != reference
+
+
+def test_no_seed_of_a_search_is_one_of_the_final_check(tmp_path):
+    for seed in (7, 1000, 10_000, 2**62):
+        with Log(tmp_path / str(seed)) as log:
+            (job,) = study_over(log, seed=seed).ask(1)
+            assert job.seed + 100 <= FINAL_SEED
 
 
 def test_a_log_of_another_search_is_refused(tmp_path):
