@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 SCREENED = -1  # the index of what the driver turned away: it was not dispatched
+STAGES = ("quick_mean", "mean", "first_rate_mean", "first_seed_mean", "full_mean")  # objectives by how far a candidate came; `mean` is of the quality test
 
 
 @dataclass(frozen=True)

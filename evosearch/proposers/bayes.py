@@ -135,17 +135,16 @@ class BayesProposer:
         parents: tuple[str, ...] = ()
         kind = SAMPLERS[self.sampler]
         if self._finite and self._told:
-            tree = _schema(self.space, kind, _kept(self._told, kind.history), rng.getrandbits(31))
+            candidate = self.space.build(_schema(self.space, kind, _kept(self._told, kind.history), rng.getrandbits(31)))
         elif self._structures:
             ranked = sorted(self._structures, key=lambda s: (-max(told.score for told in self._structures[s]), s))
             told = self._structures[rng.choice(ranked[: self.promising])]
-            tree = _tuned(self.space, kind, told[0].tree, _kept(told, kind.history), rng.getrandbits(31))
-            if str(self.space.build(tree)) in self._heard:  # a sampler that is sure of itself says the same again
-                tree = _tuned(self.space, SAMPLERS["random"], told[0].tree, told[:1], rng.getrandbits(31))
+            candidate = self.space.build(_tuned(self.space, kind, told[0].tree, _kept(told, kind.history), rng.getrandbits(31)))
+            if str(candidate) in self._heard:  # a sampler that is sure of itself says the same again
+                candidate = self.space.build(_tuned(self.space, SAMPLERS["random"], told[0].tree, told[:1], rng.getrandbits(31)))
             parents = (max(told, key=lambda t: t.score).canonical_id,)
         else:
             return Proposal(str(self.space.sample(rng)), (), self.name)
-        candidate = self.space.build(tree)
         return Proposal(str(candidate or self.space.sample(rng)), parents, self.name)
 
 

@@ -24,7 +24,7 @@ from evosearch.meaning.numeric import Array
 from evosearch.proposers import SCREENED, Outcome, Proposal
 from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace, Tree
-from evosearch.space.trees import grow, heights, is_finite
+from evosearch.space.trees import grow, heights
 
 POPULATION = 48
 FOUNDERS = 16  # random candidates before selection has anything to say
@@ -139,14 +139,12 @@ class GeneticProposer:
         self.population: list[Parent] = []
         self.variation = Variation(space)
         self.neighbours = Neighbours(space)
-        self._crowds = not is_finite(space)
 
     def tell(self, outcome: Outcome) -> None:
         """Takes an outcome into the population if it lies in the space, is measured and none like it is better; NSGA-II says who stays."""
         parent = parent_of(outcome, self.space, self.objectives)
         if parent is not None:
-            place = self.neighbours.tell(parent.parsed, parent.mean)
-            parent.place = place if self._crowds else None
+            parent.place = self.neighbours.tell(parent.parsed, parent.mean)
         self.population = taken_in(self.population, outcome, parent, POPULATION)
 
     def ask(self, rng: random.Random) -> Proposal:
@@ -188,6 +186,9 @@ class Variation:
         self.statistics = [node for (kind, name), node in self.nodes.items() if kind == space.root and name.partition("_")[0] in STATISTICS and node.arity == 1]
         if self.statistics:
             self.mutations += [self._relate, self._relate]
+        root = self.types[space.root]
+        self.binary = [node for node in self.primitives.primitives[root] if node.args == [root, root]]
+        self.inputs = [node for node in self.primitives.terminals[root] if _name(node) == "x"]
 
     def _add(self, kind: str, name: str, args: tuple[str, ...]) -> None:
         label = f"{kind}\t{name}"  # a name of its own among all types
@@ -349,17 +350,15 @@ class Variation:
     def _relate(self, tree: Any) -> Any:
         """A part and a statistic of it or of the input become the inputs of a binary operator, the statistic as it is or negated."""
         root = self.types[self.space.root]
-        binary = [node for node in self.primitives.primitives[root] if node.args == [root, root]]
         at = _any(i for i, node in enumerate(tree) if node.ret is root)
-        if at is None or not binary:
+        if at is None or not self.binary:
             return tree
         part = tree.searchSubtree(at)
-        inputs = [node for node in self.primitives.terminals[root] if _name(node) == "x"]
-        of = tree[part] if gp.random.random() < 0.5 or not inputs else inputs
+        of = tree[part] if gp.random.random() < 0.5 or not self.inputs else self.inputs
         statistic = [gp.random.choice(self.statistics), *of]
         if self._has(self.space.root, "neg") and gp.random.random() < 0.3:
             statistic = [self.nodes[self.space.root, "neg"], *statistic]
-        tree[part] = [gp.random.choice(binary), *tree[part], *statistic]
+        tree[part] = [gp.random.choice(self.binary), *tree[part], *statistic]
         return tree
 
     def _correct(self, tree: Any) -> Any:

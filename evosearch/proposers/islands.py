@@ -9,7 +9,6 @@ from evosearch.proposers import Outcome, Proposal
 from evosearch.proposers.genetic import HOPEFUL, Parent, Variation, parent_of, taken_in, tournament
 from evosearch.proposers.neighbours import Neighbours
 from evosearch.space import SearchSpace
-from evosearch.space.trees import is_finite
 
 _ISLANDS = 4
 _SIZE = 24  # parents of an island
@@ -27,14 +26,12 @@ class IslandsProposer:
         self.islands: list[list[Parent]] = [[] for _ in range(_ISLANDS)]
         self.variation = Variation(space)
         self.neighbours = Neighbours(space)
-        self._crowds = not is_finite(space)
 
     def tell(self, outcome: Outcome) -> None:
         """A child goes to the island of its parents, any other function where its text says."""
         parent = parent_of(outcome, self.space, self.objectives)
         if parent is not None:
-            place = self.neighbours.tell(parent.parsed, parent.mean)
-            parent.place = place if self._crowds else None
+            parent.place = self.neighbours.tell(parent.parsed, parent.mean)
         name, _, island = outcome.proposer.partition(":")
         home = int(island) if name == self.name and island.isdigit() else zlib.crc32(outcome.candidate.encode())
         for i, population in enumerate(self.islands):

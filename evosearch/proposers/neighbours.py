@@ -13,6 +13,7 @@ from evosearch.language.candidate import Candidate
 from evosearch.meaning.numeric import Array
 from evosearch.proposers.points import Points
 from evosearch.space import SearchSpace
+from evosearch.space.trees import is_finite
 
 _NEAREST = 3
 _BEST, _LATEST = 96, 96  # of what was told
@@ -28,13 +29,17 @@ class Neighbours:
         self._latest: deque[int] = deque(maxlen=_LATEST)
         self._told: dict[int, tuple[Array, float]] = {}
         self._count = 0
+        self._is_finite = is_finite(space)
 
     @cached_property
     def _points(self) -> Points:
         return Points(self._space)
 
     def tell(self, candidate: Candidate, score: float) -> Array | None:
-        """One more told candidate of the space, of which the best and the latest are remembered; its place, None where it is not finite."""
+        """One more told candidate of the space, of which the best and the latest are remembered; its place.
+
+        None where it has no finite values, and in a finite space, where crowding by places cost more evaluations than it saved.
+        """
         (point,) = self._points.of([candidate])
         if not point.usable:
             return None
@@ -46,7 +51,7 @@ class Neighbours:
         kept = {count for _, count in self._best} | set(self._latest)
         for count in [count for count in self._told if count not in kept]:
             del self._told[count]
-        return point.place
+        return None if self._is_finite else point.place
 
     def expected(self, candidates: Sequence[Candidate]) -> list[float]:
         """A score each; minus infinity for what is not finite, or does as a told candidate does."""

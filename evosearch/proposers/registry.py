@@ -7,9 +7,13 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from evosearch.proposers import Proposer
 from evosearch.space import SearchSpace
+
+if TYPE_CHECKING:
+    from evosearch.proposers.portfolio import Control
 
 PROPOSERS = {
     "random": "evosearch.proposers.random:RandomProposer",
@@ -59,17 +63,23 @@ def make_portfolio(
     by_earnings: bool = False,
 ) -> Proposer:
     """Proposers that share the asks, and controls beside them, each a multiple of all proposers together."""
-    from evosearch.proposers.portfolio import Control, Portfolio
+    from evosearch.proposers.portfolio import Portfolio
 
     total = sum(shares.values())
     members = [(make_proposer(name, space, goals), share / total) for name, share in shares.items() if share > 0]
-    return Portfolio(members, [(Control(_load(CONTROLS[name], space)), share) for name, share in controls.items() if share > 0], by_earnings)
+    return Portfolio(members, _controls(controls, space), by_earnings)
 
 
 def make_tuner(survivors: int, sampler: str, space: SearchSpace, controls: Mapping[str, float] = MappingProxyType({})) -> Proposer:
     """What takes over for the last functions of a search: the numbers of its best structures, and the controls as before. Raises ValueError."""
-    from evosearch.proposers.portfolio import Control, Portfolio
+    from evosearch.proposers.portfolio import Portfolio
     from evosearch.proposers.tuning import TuningProposer
 
     tuner = TuningProposer(space, survivors, sampler)
-    return Portfolio([(tuner, 1.0)], [(Control(_load(CONTROLS[name], space)), share) for name, share in controls.items() if share > 0])
+    return Portfolio([(tuner, 1.0)], _controls(controls, space))
+
+
+def _controls(shares: Mapping[str, float], space: SearchSpace) -> list[tuple[Control, float]]:
+    from evosearch.proposers.portfolio import Control
+
+    return [(Control(_load(CONTROLS[name], space)), share) for name, share in shares.items() if share > 0]

@@ -24,7 +24,7 @@ from evosearch.language.candidate import Candidate, parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.numeric import Array
 from evosearch.meaning.screen import numeric
-from evosearch.proposers import Outcome, Proposal
+from evosearch.proposers import STAGES, Outcome, Proposal
 from evosearch.proposers.mutation import Mutation
 from evosearch.proposers.points import Key, Point, Points, keys
 from evosearch.proposers.process import Process, fit
@@ -37,7 +37,6 @@ _SAMPLED, _MUTATED = 12, 40  # candidates of any other space an ask
 _PARENTS = 10
 _JOINT = 50  # the most hopeful, over which a function is drawn
 _BEST, _LATEST = 128, 128  # what was told that the process knows
-_STAGES = ("quick_mean", "mean", "first_rate_mean", "first_seed_mean", "full_mean")  # `mean` is of the quality test
 _FAULTS = ("duplicate", "lost")  # say nothing of how good the candidate is
 
 
@@ -175,10 +174,10 @@ def _stacked(points: Sequence[Point]) -> Array:
 def _loss(outcome: Outcome) -> tuple[int, float]:
     """Lower is better: first how far it came, then its score there."""
     if outcome.status in ("ok", "rejected"):
-        for behind, stage in enumerate(reversed(_STAGES)):
+        for behind, stage in enumerate(reversed(STAGES)):
             if stage in outcome.objectives:
                 return behind, -outcome.objectives[stage]
-    return len(_STAGES), 0.0
+    return len(STAGES), 0.0
 
 
 def _normal_scores(losses: Sequence[tuple[int, float]]) -> Array:

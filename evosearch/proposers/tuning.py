@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-from evosearch.proposers import Outcome
+from evosearch.proposers import STAGES, Outcome
 from evosearch.proposers.bayes import SAMPLERS, BayesProposer
 from evosearch.space import SearchSpace
-
-DEPTHS = ("mean", "first_rate_mean", "first_seed_mean", "full_mean")  # `mean` is of the quality test
 
 
 class TuningProposer(BayesProposer):
@@ -28,7 +26,7 @@ class TuningProposer(BayesProposer):
 
     def values(self, outcome: Outcome) -> tuple[float, ...]:
         """How far it came, and below that its score there; nothing for what has no score."""
-        reached = [depth for depth, name in enumerate(DEPTHS) if name in outcome.objectives]
+        reached = [depth for depth, name in enumerate(STAGES) if name in outcome.objectives]
         if outcome.status != "ok" or not reached:
             return ()
-        return (reached[-1] + 0.5 + math.atan(outcome.objectives[DEPTHS[reached[-1]]]) / math.pi,)
+        return (reached[-1] + 0.5 + math.atan(outcome.objectives[STAGES[reached[-1]]]) / math.pi,)
