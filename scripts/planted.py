@@ -5,11 +5,11 @@
 
 Activations are searched in search_spaces/activation.yaml without the operators that are activations themselves, layers that
 normalize in search_spaces/evonorm.yaml; nothing is seeded from the library. A candidate is an evaluation when the driver's screen lets it
-through, so a function counts once. What is compared is the output as the next layer can have it: after the best scale and shift, one a
-channel for layers that end with both (linear scaling, Keijzer 2003, doi 10.1007/3-540-36599-0_7), parameters at their initial values.
-Inputs are a grid, or batches whose channels and samples have means and scales of their own, so that every statistic is another one. The
-target is reached when what is left is less than 1 % of its spread, for all proposers alike. Random search gets five times the evaluations,
-one walk a seed for all targets of a space, for it learns from none; a seed that does not reach the target counts as its whole budget.
+through, so a function counts once. Outputs are compared with parameters at their initial values: of an activation as they are, on a grid; of
+a layer that ends with a scale and a shift of each channel after the best of both (linear scaling, Keijzer 2003, doi 10.1007/3-540-36599-0_7),
+on batches whose channels and samples have means and scales of their own, so that every statistic is another one. The target is reached
+when what is left is less than 1 % of its spread, for all proposers alike. Random search gets five times the evaluations, one walk a seed
+for all targets of a space, for it learns from none; a seed that does not reach the target counts as its whole budget.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from evosearch.meaning.facts import complexity
 from evosearch.meaning.numeric import evaluate
 from evosearch.meaning.screen import Screen
 from evosearch.proposers import SCREENED, Outcome, Proposal, Proposer
-from evosearch.proposers.registry import make_portfolio, make_proposer
+from evosearch.proposers.registry import make_portfolio
 from evosearch.space import SearchSpace
+from evosearch.space.operators import OperatorSpace
 
 REACHED = 0.01
-BUDGETS = {"activation.yaml": 2_000, "evonorm.yaml": 4_000}
+BUDGETS = {"activation.yaml": 6_000, "evonorm.yaml": 10_000}
 PORTFOLIO = {"surrogate": 0.7, "genetic": 0.2, "bayes": 0.1}
 TARGETS = {
     "silu": ("activation.yaml", "x * sigmoid(x)"),
@@ -50,9 +51,11 @@ WHOLE = ("elu", "gelu", "silu", "softplus", "selu", "mish")  # operators that wo
 
 
 @cache
-def space_of(name: str) -> SearchSpace:
+def space_of(name: str) -> OperatorSpace:
     operators = [operator for operator in load(name).space.operators if operator not in WHOLE or name != "activation.yaml"]
-    return load(name, [f"space.operators=[{', '.join(operators)}]"]).space.space()
+    found = load(name, [f"space.operators=[{', '.join(operators)}]"]).space.space()
+    assert isinstance(found, OperatorSpace)
+    return found
 
 
 @cache
@@ -73,24 +76,27 @@ def _batch(rng: np.random.Generator) -> np.ndarray:
 
 
 def outputs(graph: Graph, name: str) -> np.ndarray:
-    """One row a channel, about its mean."""
+    """One row a channel; of layers that end with a shift about its mean."""
     with np.errstate(all="ignore"):
         values = [np.broadcast_to(evaluate(graph, {"x": x}), x.shape) for x in batches(name)]
         rows = np.concatenate([np.moveaxis(value, -2, 0).reshape(value.shape[-2], -1) for value in values], 1)
-        return np.asarray(rows - rows.mean(1, keepdims=True))
+        return np.asarray(rows - rows.mean(1, keepdims=True) if space_of(name).affine else rows)
 
 
 def gaps(graph: Graph, wanted: Sequence[np.ndarray], name: str) -> list[float]:
-    """What is left of each target after the best scale and shift of every channel, in spreads of the target; infinite for what is not finite."""
+    """What is left of each target, in spreads of the target; infinite for what is not finite."""
     found = outputs(graph, name)
     with np.errstate(all="ignore"):
-        agreed = [(found * one).sum(1) ** 2 / np.maximum((found**2).sum(1) * (one**2).sum(1), 1e-30) for one in wanted]
-        left = [float(np.sqrt(np.mean(np.clip(1.0 - r, 0.0, 1.0)))) for r in agreed]
+        if space_of(name).affine:  # after the best scale of every channel
+            agreed = [(found * one).sum(1) ** 2 / np.maximum((found**2).sum(1) * (one**2).sum(1), 1e-30) for one in wanted]
+            left = [float(np.sqrt(np.mean(np.clip(1.0 - r, 0.0, 1.0)))) for r in agreed]
+        else:
+            left = [float(np.sqrt(np.square(found - one).mean()) / one.std()) for one in wanted]
     return [gap if math.isfinite(gap) and np.isfinite(found).all() else math.inf for gap in left]
 
 
 def proposer_of(name: str, space: SearchSpace) -> Proposer:
-    return make_portfolio(PORTFOLIO, space, by_earnings=True) if name == "portfolio" else make_proposer(name, space)
+    return make_portfolio(PORTFOLIO if name == "portfolio" else {name: 1.0}, space, by_earnings=True)
 
 
 Found = tuple[int | None, str]  # how many evaluations it took, None where the budget did not do; and the nearest that was found

@@ -35,10 +35,12 @@ FLOORS = {
     "evaluation": {"language", "search", "judging", "execution", "job", "plugin", "dataset"},
 }
 ONE_FILE = {
-    "sympy": "meaning/symbolic.py", "deap": "proposers/genetic.py", "optuna": "proposers/bayes.py",
+    "sympy": "meaning/symbolic.py", "deap": "proposers/variation.py", "optuna": "proposers/bayes.py",
     "pyarrow": "search/store.py", "ray": "execution/ray.py", "PIL": "dataset/images.py",
 }  # fmt: skip
-ALSO = {"pyarrow": {"dataset/tables.py", "benchmarks/parquet.py"}}  # the log of a run, the tables of a user, the open tables
+ALSO = {  # the log of a run, the tables of a user, the open tables; who varies, who stays
+    "pyarrow": {"dataset/tables.py", "benchmarks/parquet.py"}, "deap": {"proposers/selection.py"},
+}  # fmt: skip
 TORCH_FREE = ("benchmarks", "dataset", "language", "meaning", "space", "proposers", "search", "execution", "job", "config", "sections", "seeding")
 
 

@@ -6,7 +6,9 @@ import random
 from collections import deque
 
 from evosearch.proposers import Outcome, Proposal
-from evosearch.proposers.genetic import FOUNDERS, Parent, Variation, parent_of, tournament
+from evosearch.proposers.genetic import FOUNDERS
+from evosearch.proposers.selection import Parent, parent_of, tournament
+from evosearch.proposers.variation import Variation
 from evosearch.space import SearchSpace
 
 _ALIVE = 64

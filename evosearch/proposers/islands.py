@@ -6,8 +6,10 @@ import random
 import zlib
 
 from evosearch.proposers import Outcome, Proposal
-from evosearch.proposers.genetic import HOPEFUL, Parent, Variation, parent_of, taken_in, tournament
+from evosearch.proposers.genetic import HOPEFUL
 from evosearch.proposers.neighbours import Neighbours
+from evosearch.proposers.selection import Parent, parent_of, taken_in, tournament
+from evosearch.proposers.variation import Variation
 from evosearch.space import SearchSpace
 
 _ISLANDS = 4

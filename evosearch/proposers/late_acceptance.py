@@ -6,7 +6,8 @@ import random
 from collections import deque
 
 from evosearch.proposers import Outcome, Proposal
-from evosearch.proposers.genetic import TRIES, Parent, Variation, parent_of
+from evosearch.proposers.selection import Parent, parent_of
+from evosearch.proposers.variation import TRIES, Variation
 from evosearch.space import SearchSpace
 
 _LATE = 8  # steps

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from evosearch.proposers import Proposer
 from evosearch.space import SearchSpace
+from evosearch.space.trees import is_finite
 
 if TYPE_CHECKING:
     from evosearch.proposers.portfolio import Control
@@ -62,12 +63,17 @@ def make_portfolio(
     goals: Sequence[str] | None = None,
     by_earnings: bool = False,
 ) -> Proposer:
-    """Proposers that share the asks, and controls beside them, each a multiple of all proposers together."""
+    """Proposers that share the asks, and controls beside them, each a multiple of all proposers together; in a space without end with restarts."""
     from evosearch.proposers.portfolio import Portfolio
+    from evosearch.proposers.restarts import Restarting
 
     total = sum(shares.values())
-    members = [(make_proposer(name, space, goals), share / total) for name, share in shares.items() if share > 0]
-    return Portfolio(members, _controls(controls, space), by_earnings)
+
+    def make() -> Proposer:
+        members = [(make_proposer(name, space, goals), share / total) for name, share in shares.items() if share > 0]
+        return Portfolio(members, _controls(controls, space), by_earnings)
+
+    return make() if is_finite(space) else Restarting(make)
 
 
 def make_tuner(survivors: int, sampler: str, space: SearchSpace, controls: Mapping[str, float] = MappingProxyType({})) -> Proposer:

@@ -25,16 +25,17 @@ from evosearch.language.graph import Graph
 from evosearch.meaning.numeric import Array
 from evosearch.meaning.screen import numeric
 from evosearch.proposers import STAGES, Outcome, Proposal
-from evosearch.proposers.mutation import Mutation
 from evosearch.proposers.points import Key, Point, Points, keys
 from evosearch.proposers.process import Process, fit
+from evosearch.proposers.selection import POPULATION, Parent, parent_of, taken_in, tournament
+from evosearch.proposers.variation import Variation
 from evosearch.space import Production, SearchSpace, Tree
 from evosearch.space.trees import count, is_finite
 
 _WHOLE = 20_000  # a finite space of at most so many trees is looked through
 _LOOKED = 1000  # candidates of a finite space an ask
-_SAMPLED, _MUTATED = 12, 40  # candidates of any other space an ask
-_PARENTS = 10
+_SAMPLED, _CHILDREN = 6, 32  # candidates of any other space an ask
+_FOUNDERS = 16
 _JOINT = 50  # the most hopeful, over which a function is drawn
 _BEST, _LATEST = 128, 128  # what was told that the process knows
 _FAULTS = ("duplicate", "lost")  # say nothing of how good the candidate is
@@ -57,7 +58,8 @@ class SurrogateProposer:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self._mutation = Mutation(space)
+        self._variation = Variation(space)
+        self._population: list[Parent] = []
         self._asked: set[Key] = set()
         self._best: list[_Told] = []
         self._latest: deque[_Told] = deque(maxlen=_LATEST)
@@ -79,6 +81,11 @@ class SurrogateProposer:
             return
         self._asked.update(keys([candidate]))
         (point,) = self._points.of([candidate])
+        if self._pool is None:
+            parent = parent_of(outcome, self.space, ("mean", "complexity"))
+            if parent is not None:
+                parent.place = point.place if point.usable else None
+            self._population = taken_in(self._population, outcome, parent, POPULATION)
         if outcome.status in _FAULTS or not _trainable(candidate, point):
             return
         self._count += 1
@@ -106,14 +113,10 @@ class SurrogateProposer:
 
     def _near(self, rng: random.Random) -> list[_Member]:
         """Random candidates, and mutants of the best ones."""
-        parents = [t.candidate for t in self._best[:_PARENTS]]
-        trees = [(parent.canonical_id, tree) for parent in parents if (tree := self.space.derive(parent)) is not None]
-        found: list[tuple[Candidate, tuple[str, ...]]] = [(self.space.sample(rng), ()) for _ in range(_SAMPLED if trees else 3 * _SAMPLED)]
-        for _ in range(_MUTATED if trees else 0):
-            parent, tree = rng.choice(trees)
-            mutant = self.space.build(self._mutation.of(tree, rng))
-            if mutant is not None:
-                found.append((mutant, (parent,)))
+        ready = len(self._population) >= _FOUNDERS
+        found: list[tuple[Candidate, tuple[str, ...]]] = [(self.space.sample(rng), ()) for _ in range(_SAMPLED if ready else 6 * _SAMPLED)]
+        if ready:
+            found += self._variation.litter(lambda: tournament(self._population, rng), rng, _CHILDREN)
         points = self._points.of([candidate for candidate, _ in found])
         return [_Member(candidate, point, origin) for (candidate, origin), point in zip(found, points, strict=True) if point.usable]
 

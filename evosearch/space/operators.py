@@ -88,7 +88,7 @@ class OperatorSpace:
     def per_channel(self) -> bool:
         return self.channel_parameters > 0 or self.affine
 
-    @property
+    @cached_property
     def moments(self) -> dict[str, tuple[str, str]]:
         """The statistics and their axes by a name of their own, e.g. `std_group`."""
         return {f"{name}_{axes}": (name, axes) for name in self.statistics for axes in self.axes}
@@ -184,7 +184,10 @@ class OperatorSpace:
     def sample(self, rng: random.Random) -> Candidate:
         """A random formula of the space. Raises ValueError when 1,000 walks find none that fits."""
         for _ in range(1000):
-            candidate = Candidate({"act": walk_formula(self, rng.choice)})
+            core = walk_formula(self, rng.choice)
+            if not all(reaches(core, name) for name in self.inputs):
+                continue  # most walks of a graph, and soon said
+            candidate = Candidate({"act": self.finish(core)})
             if self.contains(candidate):
                 return candidate
         raise ValueError(f"no formula of at most {self.max_nodes} nodes was found in 1,000 samples; raise max_nodes")
@@ -204,10 +207,10 @@ def _tree(graph: Graph, places: Mapping[str, str]) -> Tree:
 def walk_formula(space: OperatorSpace, choose: Choose[object]) -> Graph:
     """One formula of the space; `choose(options)` makes every decision, so that the same walk samples, enumerates and replays.
 
-    The result may be too large for the space; callers check `space.contains`.
+    It is as it was drawn: callers `finish` it, and check `space.contains`, for it may be too large.
     """
     if space.graph_nodes:
-        return space.finish(_walk_graph(space, choose))
+        return _walk_graph(space, choose)
     used: list[str] = []
 
     def pick(options: Sequence[T]) -> T:
@@ -237,7 +240,7 @@ def walk_formula(space: OperatorSpace, choose: Choose[object]) -> Graph:
         elif form == "binary":
             other = constant(pick(CONSTANTS)) if space.constants and pick((True, False)) else leaf()
             graph = make(pick(space.binary), *((graph, other) if pick((True, False)) else (other, graph)))
-    return space.finish(graph)
+    return graph
 
 
 def apply(space: OperatorSpace, name: str, *args: Graph) -> Graph:

@@ -15,8 +15,8 @@ from evosearch.language.candidate import parse_candidate
 from evosearch.language.formula import parse
 from evosearch.meaning.numeric import evaluate
 from evosearch.proposers import Outcome
-from evosearch.proposers.genetic import front, parent_of, survivors
 from evosearch.proposers.registry import PROPOSERS, make_portfolio, make_proposer
+from evosearch.proposers.selection import front, parent_of, survivors
 from evosearch.space.operators import OperatorSpace
 
 SPACE = OperatorSpace(("add", "sub", "mul", "div", "max", "min", "neg", "tanh", "sin", "exp", "sigmoid", "gaussian"), 8, 1, True, 1, 0)
