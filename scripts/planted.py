@@ -37,7 +37,8 @@ from evosearch.space import SearchSpace
 from evosearch.space.operators import OperatorSpace
 
 REACHED = 0.01
-BUDGETS = {"activation.yaml": 6_000, "evonorm.yaml": 10_000}
+BUDGET = 10_000
+FILES = ("activation.yaml", "evonorm.yaml")
 PORTFOLIO = {"surrogate": 0.7, "genetic": 0.2, "bayes": 0.1}
 TARGETS = {
     "silu": ("activation.yaml", "x * sigmoid(x)"),
@@ -138,11 +139,11 @@ def _outcome(index: int, proposal: Proposal, graph: Graph, distance: float) -> O
     return Outcome(index, proposal.candidate, proposal.proposer, "ok", scores)
 
 
-def searches(proposer_name: str, targets: Sequence[str], budget: int | None, seeds: int, pool: ProcessPoolExecutor) -> Iterator[tuple[str, int, list[Found]]]:
+def searches(proposer_name: str, targets: Sequence[str], budget: int, seeds: int, pool: ProcessPoolExecutor) -> Iterator[tuple[str, int, list[Found]]]:
     """Each target with the evaluations that there were, and what every seed found."""
-    together = [[t for t in targets if TARGETS[t][0] == file] for file in BUDGETS] if proposer_name == "random" else [[t] for t in targets]
+    together = [[t for t in targets if TARGETS[t][0] == file] for file in FILES] if proposer_name == "random" else [[t] for t in targets]
     for some in filter(None, together):
-        size = (budget or BUDGETS[TARGETS[some[0]][0]]) * (5 if proposer_name == "random" else 1)
+        size = budget * (5 if proposer_name == "random" else 1)
         found = list(pool.map(partial(evaluations, proposer_name, some, budget=size), range(seeds)))
         yield from ((target, size, list(each)) for target, each in zip(some, zip(*found, strict=True), strict=True))
 
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--proposers", nargs="+", default=["genetic", "portfolio", "random"])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--budget", type=int, help="evaluations of every proposer but random, which gets five times as many")
+    parser.add_argument("--budget", type=int, default=BUDGET, help="evaluations of every proposer but random, which gets five times as many")
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
     print("| target | proposer | reached | median evaluations | found |\n|---|---|---|---|---|")

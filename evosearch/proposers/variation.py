@@ -70,6 +70,8 @@ class Variation:
             yield self._insert
         if self.space.numeric & set(self.types):
             yield from [self._number] * 2
+        if any(self._has(kind, "mul", "number") for kind in self.types):
+            yield self._scale
         if any(self._has(kind, "mul", "layer0") or self._has(kind, "mul", "channel0") for kind in self.types):
             yield from (self._add_parameter, self._remove_parameter, self._move_parameter)
         if self.corrections:
@@ -200,6 +202,16 @@ class Variation:
             kind = self.kinds[tree[at].ret]
             value = float(f"{float(_name(tree[at])) * 2 ** gp.random.gauss(0, 0.5 ** gp.random.randrange(4)):.3g}")
             tree[at] = gp.Terminal(f"{kind}\t{min(max(value, -1e3), 1e3)!r}", True, tree[at].ret)
+        return tree
+
+    def _scale(self, tree: Any) -> Any:
+        """A number near 1 before a part."""
+        at = _any(i for i, node in enumerate(tree) if self._has(self.kinds[node.ret], "mul", "number"))
+        if at is not None:
+            kind, part = self.kinds[tree[at].ret], tree.searchSubtree(at)
+            number = self.nodes[kind, "number"]
+            value = float(f"{2 ** gp.random.gauss(0, 0.5):.3g}")
+            tree[part] = [self.nodes[kind, "mul"], number, gp.Terminal(f"{self.kinds[number.args[0]]}\t{value!r}", True, number.args[0]), *tree[part]]
         return tree
 
     def _add_parameter(self, tree: Any) -> Any:

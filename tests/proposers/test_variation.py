@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_mutants_are_buildable_and_near():
     assert len(found) > 150
     assert len({str(candidate) for candidate in found}) > 80
     assert sum(same(parent, ACTIVATIONS.derive(candidate)) >= 4 for candidate in found) > 100
+
+
+def test_a_part_is_scaled():
+    """`x + x` has no number that could move."""
+    texts = {str(candidate) for candidate in mutants(ACTIVATIONS, "x * sigmoid(x + x)", 600)}
+    assert len([text for text in texts if re.fullmatch(r"x \* sigmoid\([\d.]+ \* \(x \+ x\)\)", text)]) > 2
 
 
 def test_every_part_of_a_form_may_change_and_each_alone():
