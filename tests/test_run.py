@@ -451,5 +451,5 @@ def test_goals_reach_the_workers_the_proposer_and_the_front(tmp_path):
         assert (plan.quality.objectives, plan.full.objectives, plan.final.objectives) == (measured, tuple(config.judging.objectives), ())
         with Log(tmp_path / str(len(measured))) as log:
             study = open_study(config, log)
-            assert study.proposer.members[0].objectives == told
+            assert study.proposer.proposer.members[0].objectives == told
             assert [goal.name for goal in study.settings.goals] == ranked

@@ -42,7 +42,7 @@ class _NamedType(type):
 
 
 class Variation:
-    """Crossover and mutation of a space's trees, by DEAP: subtree, inputs, insert, delete, hoist, operator, number, parameter, correction."""
+    """What changes the trees of a space: DEAP's crossover, its mutations, and those of this field; each says in its docstring what it does."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
