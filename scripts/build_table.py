@@ -3,13 +3,13 @@
     python scripts/build_table.py --space 27x7 --out tables/27x7 [--workers 2] [--functions 3000]   # about 4 core-hours; again to resume
     python scripts/build_table.py --space three-operators --out tables/three-operators              # see table_spaces.py
 
-One function a row, in a fixed random order, so that any beginning of the table is a random sample of the space:
-on three pairs `quick` is validation after 40 steps, `quality` after 100 steps at two rates, `full` and `test` are scores after 200 steps at the
-tuned rate with two seeds, `curve` the mean training loss of each eighth, `proxy` the training-free scores. Those whose mean
-rank by `full` is among the best 300 get `sweep` (three rates) and `top` (eight seeds at the best). The usual
-baselines, of the default search, have a file of their own: most are not of the space. What a search's filters would reject is
-marked with their reason and trained like all others, so that the table says what the filters cost. OUT/*.jsonl are appended and
-fsynced; OUT/table.parquet is written when all is done.
+One function a row, in a fixed random order, so that any beginning of the table is a random sample of the space. On three pairs
+`full` and `test` are scores after 200 steps at the tuned rate with two seeds and `curve` the mean training loss of each eighth: they come
+first, and OUT/table.parquet is written as soon as every function has them, for they are what proposers are compared by. Then those whose mean
+rank by `full` is among the best 300 get `sweep` (three rates) and `top` (eight seeds at the best), and then everybody `quick`,
+validation after 40 steps, `quality`, after 100 steps at two rates, and `proxy`, the training-free scores; the table is written once more.
+The usual baselines, of the default search, have a file of their own: most are not of the space. What a search's filters would reject is
+marked with their reason and trained like all others, so that the table says what the filters cost. OUT/*.jsonl are appended and fsynced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,7 @@ class _Row:
         try:
             with self._timed("numeric"):
                 reason = filters.finite(self.make) or filters.finite(self.make, torch.bfloat16)
-            (self.best if self.job.stage == "top" else self.every)()
+            {"full": self.full, "top": self.best, "early": self.early}[self.job.stage]()
         except Exception as error:
             said = f"{type(error).__name__}: {error}"[:200]
         status = "rejected" if reason else "error" if said else "ok"
@@ -90,7 +90,7 @@ class _Row:
         except NonFinite:
             return None
 
-    def every(self) -> None:
+    def early(self) -> None:
         for pair in PAIRS:
             with self._timed(f"proxy:{pair}"):
                 found = proxies.measure(pair, self.make, 0)
@@ -103,6 +103,8 @@ class _Row:
                 for rate in QUALITY_RATES:
                     if (done := self._train(pair, 0, rate, 100)) is not None:
                         self.scores[f"quality:{pair}:{rate:g}"] = done.validation
+
+    def full(self) -> None:
         for pair in PAIRS:
             with self._timed(f"full:{pair}"):
                 for seed in (0, 1):
@@ -163,6 +165,11 @@ def leaders(results: dict[int, Result]) -> list[str]:
     return [whole[i].candidate for i in np.argsort(-ranks, kind="stable")[:TOP]]
 
 
+def stage(folder: Path, file: str, name: str, texts: Sequence[str], workers: int) -> dict[int, Result]:
+    """One stage of these functions, as far as FOLDER/FILE.jsonl does not hold it."""
+    return build([Job(i, text, 0, name) for i, text in enumerate(texts)], folder / f"{file}.jsonl", workers)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", choices=SPACES, default="27x7")
@@ -173,12 +180,15 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     texts = functions(form_of(chosen.space))[: chosen.functions]
     print(f"{len(texts)} functions, {len(PAIRS)} pairs: {json.dumps(PAIRS)}", flush=True)
-    usual = [Job(i, str(parse(baseline(name))), 0) for i, name in enumerate(BASELINES)]
-    build(usual, chosen.out / "baselines.jsonl", chosen.workers)
-    found = build([Job(i, text, 0) for i, text in enumerate(texts)], chosen.out / "results.jsonl", chosen.workers)
-    top = build([Job(i, text, 0, "top") for i, text in enumerate(leaders(found))], chosen.out / "top.jsonl", chosen.workers)
-    print(f"{len(top)} functions have the last stage", flush=True)
-    pack(chosen.space, chosen.out, [], chosen.out / "table.parquet")
+    usual = [str(parse(baseline(name))) for name in BASELINES]
+    every = partial(stage, chosen.out, workers=chosen.workers)
+    every("baselines", "full", usual)
+    found = every("results", "full", texts)
+    pack(chosen.space, chosen.out, chosen.out / "table.parquet")
+    every("top", "top", leaders(found))
+    every("baselines-early", "early", usual)
+    every("early", "early", texts)
+    pack(chosen.space, chosen.out, chosen.out / "table.parquet")
 
 
 if __name__ == "__main__":

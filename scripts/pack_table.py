@@ -1,16 +1,15 @@
 """Packs what build_table.py measured into one Parquet file, as `evosearch.benchmarks` reads it.
 
-    python scripts/pack_table.py --space 27x7 --results OUT [--more FILE.jsonl ...] --to activations-27x7.parquet
+    python scripts/pack_table.py --space 27x7 --results OUT --to activations-27x7.parquet
 
 One row a function in the table's order, then one for each baseline. `members` are all graphs of the space that compute the function.
-`--more` are further rows of the same functions (stages that were trained later): their scores are added.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +30,19 @@ _GRID = np.linspace(-29.9973, 29.9981, 3000)
 
 
 def read(file: Path) -> list[Result]:
-    """The results of a file that may be growing: a torn last line is left out."""
-    whole = file.read_bytes()
+    """The results of a file that may be growing or not there yet: a torn last line is left out."""
+    whole = file.read_bytes() if file.exists() else b""
     return [Result.from_text(line) for line in whole[: whole.rfind(b"\n") + 1].decode().splitlines()]
 
 
-def joined(rows: Iterable[Result], more: Iterable[Result]) -> list[dict[str, Any]]:
-    """The rows as dictionaries, with the scores and seconds of further rows of the same functions."""
+def joined(folder: Path, first: str, further: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of FOLDER/FIRST.jsonl as dictionaries, with the scores and seconds that the same functions have in further files."""
+    rows = sorted(read(folder / f"{first}.jsonl"), key=lambda r: r.index)
     found = {r.candidate: {"scores": dict(r.scores), "seconds": dict(r.seconds), "reason": r.reason, "error": r.error} for r in rows}
-    for extra in more:
-        if extra.candidate in found:
-            found[extra.candidate]["scores"] |= extra.scores
-            found[extra.candidate]["seconds"] |= extra.seconds
-            found[extra.candidate]["error"] = found[extra.candidate]["error"] or extra.error
+    for extra in (r for name in further for r in read(folder / f"{name}.jsonl")):
+        found[extra.candidate]["scores"] |= extra.scores
+        found[extra.candidate]["seconds"] |= extra.seconds
+        found[extra.candidate]["error"] = found[extra.candidate]["error"] or extra.error
     return [{"function": text, **row} for text, row in found.items()]
 
 
@@ -88,18 +87,16 @@ def _nearest(graph: Graph, values: Sequence[NDArray[np.float64]]) -> int | None:
     return None
 
 
-def pack(space: str, folder: Path, more: Sequence[Path], to: Path) -> None:
-    """Writes the file out of the folder of build_table.py: numbers in single precision, absent ones empty."""
-    further = [r for file in (folder / "top.jsonl", *more) for r in read(file)]
-    functions = joined(sorted(read(folder / "results.jsonl"), key=lambda r: r.index), further)
-    baselines = read(folder / "baselines.jsonl")
-    usual = [{"function": r.candidate, "scores": dict(r.scores), "seconds": dict(r.seconds), "reason": r.reason, "error": r.error} for r in baselines]
+def pack(space: str, folder: Path, to: Path) -> None:
+    """Writes the file out of the folder of build_table.py, of the stages that it has: numbers in single precision, absent ones empty."""
+    functions = joined(folder, "results", ("top", "early"))
+    usual = joined(folder, "baselines", ("baselines-early",))
     rows = functions + usual
     pairs = sorted({key.split(":")[1] for row in rows for key in row["scores"] if key.startswith("full:")})
     columns: dict[str, pa.Array] = {
         "function": pa.array([r["function"] for r in rows]),
         "members": pa.array([*members(space, [r["function"] for r in functions]), *([] for _ in usual)], pa.list_(pa.string())),
-        "baseline": pa.array([*(None for _ in functions), *(BASELINES[r.index] for r in baselines)], pa.string()),
+        "baseline": pa.array([*(None for _ in functions), *BASELINES], pa.string()),
         "better": pa.array([",".join(f"{p}={direction(p):+d}" for p in pairs)] * len(rows)),
         "reason": pa.array([r["reason"] for r in rows], pa.string()),
         "error": pa.array([r["error"] for r in rows], pa.string()),
@@ -121,10 +118,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", choices=SPACES, required=True)
     parser.add_argument("--results", type=Path, required=True, help="the folder that build_table.py wrote")
-    parser.add_argument("--more", type=Path, nargs="*", default=[])
     parser.add_argument("--to", type=Path, required=True)
     chosen = parser.parse_args()
-    pack(chosen.space, chosen.results, chosen.more, chosen.to)
+    pack(chosen.space, chosen.results, chosen.to)
 
 
 if __name__ == "__main__":
