@@ -1,6 +1,7 @@
-"""Packs what build_table.py measured into one Parquet file, as `evosearch.benchmarks` reads it.
+"""Packs what build_table.py measured into one Parquet file, as `evosearch.benchmarks` reads it, and unpacks a file to be gone on with.
 
     python scripts/pack_table.py --space 27x7 --results OUT --to activations-27x7.parquet
+    python scripts/pack_table.py --space three-operators --unpack PART.parquet --results OUT     # then build_table.py --out OUT
 
 One row a function in the table's order, then one for each baseline. `members` are all graphs of the space that compute the function.
 """
@@ -8,8 +9,9 @@ One row a function in the table's order, then one for each baseline. `members` a
 from __future__ import annotations
 
 import argparse
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from table_spaces import BASELINES, SPACES, form_of
+from table_spaces import BASELINES, SPACES, form_of, functions
 
 from evosearch.job import Result
 from evosearch.judging.objectives import direction
@@ -89,14 +91,14 @@ def _nearest(graph: Graph, values: Sequence[NDArray[np.float64]]) -> int | None:
 
 def pack(space: str, folder: Path, to: Path) -> None:
     """Writes the file out of the folder of build_table.py, of the stages that it has: numbers in single precision, absent ones empty."""
-    functions = joined(folder, "results", ("top", "early"))
+    found = joined(folder, "results", ("top", "early"))
     usual = joined(folder, "baselines", ("baselines-early",))
-    rows = functions + usual
+    rows = found + usual
     pairs = sorted({key.split(":")[1] for row in rows for key in row["scores"] if key.startswith("full:")})
     columns: dict[str, pa.Array] = {
         "function": pa.array([r["function"] for r in rows]),
-        "members": pa.array([*members(space, [r["function"] for r in functions]), *([] for _ in usual)], pa.list_(pa.string())),
-        "baseline": pa.array([*(None for _ in functions), *BASELINES], pa.string()),
+        "members": pa.array([*members(space, [r["function"] for r in found]), *([] for _ in usual)], pa.list_(pa.string())),
+        "baseline": pa.array([*(None for _ in found), *BASELINES], pa.string()),
         "better": pa.array([",".join(f"{p}={direction(p):+d}" for p in pairs)] * len(rows)),
         "reason": pa.array([r["reason"] for r in rows], pa.string()),
         "error": pa.array([r["error"] for r in rows], pa.string()),
@@ -111,16 +113,54 @@ def pack(space: str, folder: Path, to: Path) -> None:
     for name in sorted({key for r in rows for key in r["seconds"]}):
         columns[f"seconds:{name}"] = pa.array([r["seconds"].get(name) for r in rows], pa.float32())
     pq.write_table(pa.table(columns), to, compression="zstd", compression_level=19)
-    print(f"{to}: {len(functions)} functions, {to.stat().st_size} bytes")
+    print(f"{to}: {len(found)} functions, {to.stat().st_size} bytes")
+
+
+def unpack(space: str, file: Path, folder: Path) -> None:
+    """Writes the folder of build_table.py out of a packed file of some of the space's functions: every stage that it holds."""
+    numbers = {text: i for i, text in enumerate(functions(form_of(space)))}
+    folder.mkdir(parents=True, exist_ok=True)
+    usual, found = [], []
+    for row in pq.read_table(file).to_pylist():
+        (found if row["baseline"] is None else usual).append({key: value for key, value in row.items() if value is not None})
+    for name, rows in {"results": found, "top": found, "early": found, "baselines": usual, "baselines-early": usual}.items():
+        stage = _STAGES[name.removeprefix("baselines-") if name != "baselines" else "results"]
+        texts = [_result(row, BASELINES.index(row["baseline"]) if "baseline" in row else numbers[row["function"]], stage) for row in rows if _has(row, stage)]
+        if texts:
+            (folder / f"{name}.jsonl").write_text("".join(f"{text}\n" for text in texts))
+
+
+_STAGES = {"results": ("full", "test", "curve"), "top": ("sweep", "top", "toptest"), "early": ("quick", "quality", "proxy")}
+
+
+def _has(row: Mapping[str, Any], stage: Sequence[str]) -> bool:
+    """Whether a stage was done: it left a score or, where all training broke, its seconds. A row is of the first stage, whatever became of it."""
+    return "full" in stage or any(key.removeprefix("seconds:").startswith(f"{name}:") for key in row for name in stage)
+
+
+def _result(row: Mapping[str, Any], index: int, stage: Sequence[str]) -> str:
+    scores: dict[str, float] = {}
+    for key, value in row.items():
+        if key.partition(":")[0] in stage:
+            scores |= {f"{key}:{k}": loss for k, loss in enumerate(value)} if isinstance(value, list) else {key: value}
+    seconds = {key.removeprefix("seconds:"): value for key, value in row.items() if key.startswith("seconds:") and key.split(":")[1] in (*stage, "numeric")}
+    scores = {key: value for key, value in scores.items() if math.isfinite(value)}  # a few overflowed single precision
+    reason, said = row.get("reason"), row.get("error")
+    return Result(index, row["function"], "rejected" if reason else "error" if said else "ok", reason, "full", scores, seconds=seconds, error=said).to_text()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", choices=SPACES, required=True)
-    parser.add_argument("--results", type=Path, required=True, help="the folder that build_table.py wrote")
-    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--results", type=Path, required=True, help="the folder of build_table.py")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--to", type=Path, help="the file to be written")
+    what.add_argument("--unpack", type=Path, help="the file to be read")
     chosen = parser.parse_args()
-    pack(chosen.space, chosen.results, chosen.to)
+    if chosen.unpack:
+        unpack(chosen.space, chosen.unpack, chosen.results)
+    else:
+        pack(chosen.space, chosen.results, chosen.to)
 
 
 if __name__ == "__main__":
