@@ -38,7 +38,7 @@ def _raise(job: Job, message: str) -> None:
 def _memory_bomb(job: Job, argument: str) -> None:
     hoard = []
     while True:
-        hoard.append(bytearray(32 << 20))
+        hoard.append(bytearray(16 << 20))
 
 
 def _torch_bomb(job: Job, argument: str) -> None:
