@@ -11,7 +11,7 @@ from evosearch.execution.batches import RECENT, batch_size, share
 from evosearch.execution.sandbox import ForkServer, close_all
 from evosearch.job import Job, Result
 
-_TICK = 1.0  # seconds between two looks at the leases
+_TICK = 0.25  # seconds between two looks at the leases
 
 
 class LocalExecutor:

@@ -15,14 +15,16 @@ from dataclasses import asdict
 from itertools import accumulate, islice
 
 from evosearch.execution import TRIES, ExecutorError, frames
-from evosearch.execution.processes import signal_name
+from evosearch.execution.processes import end_marked, is_stopped, signal_name
 from evosearch.execution.server import AGAIN, READY, Settings
 from evosearch.job import Job, Result
 
 # One thread, whatever the machine or Ray would give: the thread count changes a result's bits.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_MARK = "EVOSEARCH_WORKER"  # a variable by which we find what a killed server has left behind
 _GRACE = 10.0  # seconds after a job's time limit in which the server has to answer before it counts as lost
 _AT_ONCE = 1 << 15  # bytes: a pipe holds them, so that writing never waits for a server
+_ASLEEP = 1.0  # seconds after it in which a server has to answer that was stopped
 _FAREWELL = 2.0  # seconds to end by itself
 
 
@@ -47,10 +49,11 @@ class ForkServer:
     def _start(self) -> None:
         # What Ray tells its workers through the environment, its token among it, is none of a candidate's business.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self._mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "evosearch.execution.server"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
-            env={**inherited, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(self._settings.path)},
+            env={**inherited, **_ENVIRONMENT, _MARK: self._mark, "PYTHONPATH": os.pathsep.join(self._settings.path)},
         )  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -126,12 +129,13 @@ class ForkServer:
 
     def expire(self) -> list[Result]:
         """The result `lost` when the server itself, not its child, has been silent past the job's lease; else none."""
-        if self._lease is None or time.monotonic() < self._lease:
+        late = time.monotonic() - self._lease if self._lease is not None else -1.0
+        if late < _ASLEEP or (late < _GRACE and not is_stopped(self.pid)):
             return []
-        return self._replace("lost", "lost:server", f"no answer {_GRACE:g} s after the time limit")
+        return self._replace("lost", "lost:server", f"no answer {late:.0f} s after the time limit")
 
     def _renew_lease(self) -> None:
-        self._lease = time.monotonic() + self._settings.time_limit + _GRACE if self._sent else None
+        self._lease = time.monotonic() + self._settings.time_limit if self._sent else None
 
     def _replace(self, status: str, reason: str, error: str) -> list[Result]:
         """A new server for the old one, with its jobs; the first job's result if it has used up its servers."""
@@ -161,12 +165,14 @@ class ForkServer:
         self._commands.close()
 
     def kill(self, patience: float = 0.0) -> None:
-        """Ends the server, by force after `patience` seconds."""
+        """Ends the server, by force after `patience` seconds, and what it could not end itself."""
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        if self._process.returncode:
+            end_marked(f"{_MARK}={self._mark}")
         self._commands.close()
         self._answers.close()
 

@@ -69,7 +69,7 @@ def _daemon(job: Job, argument: str) -> None:
 
 
 def _fork_many(job: Job, argument: str) -> None:
-    for _ in range(20):
+    for _ in range(10):
         if os.fork() == 0:
             if os.fork() == 0:
                 os.setsid()
