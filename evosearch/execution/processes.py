@@ -90,10 +90,10 @@ def resident(pid: int) -> int:
     return (int(pages[1]) - int(pages[2])) * _PAGE if pages else 0
 
 
-def address_space(pid: int) -> int:
-    """Bytes that the process has reserved; 0 when it is gone."""
-    pages = _read(f"/proc/{pid}/statm").split()
-    return int(pages[0]) * _PAGE if pages else 0
+def ceiling(memory_limit: int) -> int:
+    """The limit on this process's address space, in bytes, that leaves it so many more; 0 for none."""
+    pages = _read("/proc/self/statm").split()
+    return int(pages[0]) * _PAGE + memory_limit if pages and memory_limit else 0
 
 
 def oom_kills() -> int:

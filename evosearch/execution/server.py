@@ -1,7 +1,8 @@
 """The warm fork server: a single-threaded process that has done one training step, and forks children that do the jobs.
+Where the entry has taken hold of a GPU it forks none and does them itself (spawned.py).
 
 Started by sandbox.ForkServer as `python -m evosearch.execution.server`; frames over standard input and output: settings
-in, `ready` or the error of the entry out; then jobs in, a line each, and one result for every job, in their order. Cheap
+in, `ready` and the isolation or the error of the entry out; then jobs in, a line each, and one result for every job, in their order. Cheap
 jobs share a child. Before a job starts over, an empty frame goes out: its time begins anew. When the driver is gone the
 server ends, and its child with it.
 """
@@ -21,15 +22,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from evosearch.execution import TRIES, frames
+from evosearch.execution import TRIES, frames, spawned
+from evosearch.execution.answers import FAILURES, KILLED, Run
 from evosearch.execution.batches import WORK
-from evosearch.execution.child import KILLED, Child, Limits, Run
-from evosearch.execution.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, children, end_strays, prctl
+from evosearch.execution.child import Child, Limits
+from evosearch.execution.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, ceiling, children, end_strays, prctl
 from evosearch.job import Job, Result
 
-READY = "ready"
+READY = {"ready, forks": "fork", "ready, spawned": "spawn"}  # and the isolation of its jobs
 AGAIN = ""  # the job starts over
-FAILURES = ("timeout", "memory", "crash", "error")  # what another job in the same process may be to blame for
 _IDLE_TICK = 1.0  # seconds between two looks at the driver while there is nothing to do
 
 
@@ -42,6 +43,7 @@ class Settings:
     path: list[str]
     time_limit: float
     memory_limit: int
+    isolation: str = ""  # fork, spawn, or empty: spawn where the entry has taken hold of a GPU
 
     @property
     def limits(self) -> Limits:
@@ -85,13 +87,33 @@ def main() -> None:
     except Exception as error:  # the driver raises it: a task that does not load is the user's to mend
         frames.write(answers, unloaded(settings.entry, error))
         return
+    isolation = settings.isolation or ("spawn" if _holds_a_gpu() else "fork")
+    _pin_threads()
+    ready = next(text for text, meant in READY.items() if meant == isolation)
+    if isolation == "spawn":
+        os.dup2(silence, 2)
+        frames.write(answers, ready)
+        spawned.serve(run, 0 if _holds_a_gpu() else ceiling(settings.memory_limit), commands, answers)
+        return
     server = _Server(run, settings, driver, commands, answers, silence)
     # From here on we look for ourselves: the signal would leave a child's litter, and it comes too when only the thread
     # that started us ends.
     prctl(PR_SET_PDEATHSIG, 0)
     _take_precedence()
-    frames.write(answers, READY)
+    frames.write(answers, ready)
     server.serve()
+
+
+def _holds_a_gpu() -> bool:
+    torch = sys.modules.get("torch")
+    return bool(torch and torch.cuda.is_initialized())
+
+
+def _pin_threads() -> None:
+    """To one, whatever the entry has set: the number of threads changes a result's bits."""
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.set_num_threads(1)
 
 
 def _take_precedence() -> None:

@@ -92,6 +92,15 @@ def _clean(job: Job, argument: str) -> None:
     assert os.getcwd() != "/"
 
 
+def _scribble(job: Job, argument: str) -> None:
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2:
+            try:
+                os.write(descriptor, b"garbage!" * 100)
+            except OSError:
+                continue
+
+
 def _threads(job: Job, argument: str) -> str:
     return Result(job.index, job.candidate, "ok", error=os.environ["OMP_NUM_THREADS"]).to_text()
 
@@ -118,6 +127,8 @@ BEHAVIOR: dict[str, Callable[[Job, str], str | None]] = {
     "fork_many": _fork_many,
     "litter": _litter,
     "clean": _clean,
+    "say": lambda job, argument: argument,
+    "scribble": _scribble,
     "threads": _threads,
     "secrets": _secrets,
     "garbage": lambda job, argument: "{]",
