@@ -22,10 +22,10 @@ class Executor(Protocol):
     workers: int
 
     def free_slots(self) -> int:
-        """How many jobs can be submitted now."""
+        """How many jobs can be submitted now: one a worker, or more where the jobs before were cheap."""
 
     def submit(self, job: Job) -> None:
-        """Hands a job to a free worker."""
+        """Takes a job; it starts when a worker is free, at the next poll at the latest."""
 
     def poll(self, timeout: float) -> list[Result]:
         """Results that have come in, waiting up to `timeout` seconds for the first.

@@ -40,10 +40,10 @@ class _Actor:
             self._server.poll(_TICK)
 
     def run(self, job_text: str) -> str:
-        self._server.submit(Job.from_text(job_text))
-        while (result := self._server.poll(_TICK)) is None:
+        self._server.submit([Job.from_text(job_text)])
+        while not (results := self._server.poll(_TICK)):
             pass
-        return result.to_text()
+        return results[0].to_text()
 
 
 @dataclass

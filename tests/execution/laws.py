@@ -12,6 +12,7 @@ from evosearch.job import Job, Result
 
 ENTRY = "tests.execution.toy:load"
 TIME_LIMIT = 1.0  # seconds
+MEMORY_LIMIT_GB = 0.1  # small: on a busy machine a bomb takes its time
 
 # What a hostile candidate does -> status, reason
 HOSTILE = {
@@ -40,7 +41,7 @@ HOSTILE = {
 
 
 def make(name: str, plan: str = "") -> Executor:
-    return make_executor(name, ENTRY, plan, workers=2, time_limit=TIME_LIMIT, memory_limit_gb=0.25)
+    return make_executor(name, ENTRY, plan, workers=2, time_limit=TIME_LIMIT, memory_limit_gb=MEMORY_LIMIT_GB)
 
 
 def jobs_of(candidates: Sequence[str]) -> list[Job]:

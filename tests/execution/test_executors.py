@@ -31,16 +31,17 @@ def test_every_job_is_answered_once(executor: Executor) -> None:
 
 
 def test_slots_and_jobs_in_flight_are_counted(executor: Executor) -> None:
-    assert executor.free_slots() == executor.workers
+    free = executor.free_slots()  # cheap jobs go a batch to a worker: by now there may be more than one a worker
+    assert free >= executor.workers
     assert executor.in_flight == []
     assert executor.poll(5.0) == []  # at once: nothing is in flight
     for taken in range(executor.workers):
         executor.submit(Job(10 - taken, "sleep 0.1", 0))
-        assert executor.free_slots() == executor.workers - taken - 1
+        assert executor.free_slots() == free - taken - 1
     assert executor.in_flight == sorted(range(10, 10 - executor.workers, -1))
     while executor.in_flight:
         executor.poll(5.0)
-    assert executor.free_slots() == executor.workers
+    assert executor.free_slots() >= executor.workers
 
 
 @isolated

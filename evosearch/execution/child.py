@@ -1,0 +1,126 @@
+"""A child of the fork server: it does one job after the other, and is handed the next only when one is answered.
+
+It runs in its own process group under a wall-clock limit and a limit on its address space. No job finds what another one
+left: a child that a job has changed ends after its answer, and the next job gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NoReturn
+
+from evosearch.execution import frames
+from evosearch.execution.answers import Run, epitaph, failed, guarded, is_whole, judged
+from evosearch.execution.processes import PR_SET_PDEATHSIG, ceiling, end, family, is_dead, oom_kills, prctl, resident
+from evosearch.execution.traces import reset_randomness, traces
+from evosearch.job import Job, Result
+
+_TICK = 0.02  # seconds between two looks at a silent child
+_ENDING = 0.002  # seconds between two looks at one that has closed its pipe
+_PAUSE = 1.0  # seconds more than a tick
+_MOST_PROCESSES = 32  # below a child, itself included
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of a job, in seconds and in bytes more than the warm server has (0: none)."""
+
+    time: float
+    memory: int
+
+
+class Child:
+    """The server's end of one child."""
+
+    def __init__(self, run: Run, limits: Limits, silence: int) -> None:
+        self.jobs = 0  # handed over
+        self.born = time.monotonic()
+        self._limits, self._resident, self._oom_kills = limits, resident(os.getpid()), oom_kills()
+        self._status: int | None = None  # once it is reaped
+        theirs, self._to = os.pipe()
+        self._answers, writing = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _live(run, limits.memory, theirs, writing, silence)
+        os.close(theirs)
+        os.close(writing)
+        os.set_blocking(self._to, False)
+
+    def ask(self, job: Job, look: Callable[[], None]) -> Result:
+        """Its answer, or what became of it; `look` is called at every tick."""
+        self.jobs += 1
+        start = time.monotonic()
+        try:
+            frames.write(self._to, job.to_text())
+        except (BrokenPipeError, BlockingIOError):
+            return failed(job, "crash", "crash:child", "the child took no job")
+        data, has_hung_up = b"", False
+        while not is_whole(data):
+            now = time.monotonic()
+            left = start + self._limits.time - now
+            if left <= 0:
+                return failed(job, "timeout", "timeout", f"killed after {self._limits.time:g} s")
+            readable, _, _ = select.select([] if has_hung_up else [self._answers], [], [], min(left, _ENDING if has_hung_up else _TICK))
+            part = os.read(self._answers, 1 << 16) if readable else b""
+            data += part
+            has_hung_up = has_hung_up or (bool(readable) and not part)
+            if not part and is_dead(self.pid):  # something it started may still hold the pipe, or it may have closed it and live on
+                return epitaph(job, os.waitstatus_to_exitcode(self.end()), oom_kills() > self._oom_kills)
+            if not readable:
+                look()
+                if excess := self._excess(job):
+                    return excess
+            pause = time.monotonic() - now - _TICK
+            if pause > _PAUSE:  # we were stopped, or the machine slept: its time did not pass
+                start += pause
+        return judged(job, data)
+
+    def _excess(self, job: Job) -> Result | None:
+        """A failure if it has become too many processes, or too large: the limit on the address space knows one process."""
+        members = family(self.pid)
+        if len(members) > _MOST_PROCESSES:
+            return failed(job, "error", "error:processes", f"more than {_MOST_PROCESSES} processes")
+        used = sum(max(0, resident(member) - self._resident) for member in members)
+        if 0 < self._limits.memory < used:
+            return failed(job, "memory", "memory", f"{used / 2**30:.2f} GiB in {len(members)} processes")
+        return None
+
+    def end(self) -> int:
+        """Kills it with its group; its wait status."""
+        if self._status is None:
+            os.close(self._to)
+            os.close(self._answers)
+            self._status = end(self.pid)
+        return self._status
+
+
+def _live(run: Run, memory_limit: int, commands: int, answers: int, silence: int) -> NoReturn:
+    """The child's life."""
+    try:
+        os.setpgid(0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        for standard in (0, 1, 2):
+            os.dup2(silence, standard)
+        _close_all_but(0, 1, 2, commands, answers)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        most, before = ceiling(memory_limit), traces()
+        while (text := frames.read(commands)) is not None:
+            reset_randomness()
+            frames.write(answers, guarded(run, Job.from_text(text), most))
+            if traces() != before:
+                break
+    finally:
+        os._exit(0)
+
+
+def _close_all_but(*kept: int) -> None:
+    for low, high in pairwise([-1, *sorted(kept), os.sysconf("SC_OPEN_MAX")]):
+        if low + 1 < high:  # Python 3.11 takes the range from 0 to 0 for all there are
+            os.closerange(low + 1, high)
