@@ -114,7 +114,8 @@ class Lan:
 
     def __init__(self, **environment: str) -> None:
         self.name = f"e{os.getpid()}"
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, **environment}
+        # niced by 15, as Ray would have them, workers starve beside other tests
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_worker_niceness": "0", **environment}
         self.folder = Path(tempfile.mkdtemp(prefix="evo-", dir="/tmp"))  # short: a Unix socket's path has at most 107 letters
         self.switch = f"{self.name}sw"
         self.hosts: list[Host] = []

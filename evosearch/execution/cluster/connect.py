@@ -145,7 +145,8 @@ def start(workers: int | None) -> None:
     os.environ.setdefault(VALUE, secrets.token_hex(32))
     _set_mode("token")
     # A fork server that is left alone sees its actor go, and takes with it what its child started; killed, it could not.
-    system = {"kill_child_processes_on_worker_exit": False}
+    # And Ray's workers run at nice 15, which starves them beside anything else; those of `local` do not.
+    system = {"kill_child_processes_on_worker_exit": False, "worker_niceness": 0}
     with _on_loopback():
         ray.init(
             address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_STORE, _system_config=system, **_QUIET,
