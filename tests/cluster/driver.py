@@ -26,12 +26,12 @@ def main(address: str, workers: str, time_limit: str, *candidates: str) -> None:
     jobs = [Job(index, candidate, 0) for index, candidate in enumerate(candidates)]
     settings = {"workers": int(workers), "time_limit": float(time_limit), "memory_limit_gb": 0.5, "cluster": Cluster(address)}
     with make_executor("ray", ENTRY, "", **settings) as executor:  # type: ignore[arg-type]
-        for index in range(int(workers)):  # until every worker is warm
-            executor.submit(Job(-1 - index, "ok", 0))
-        while executor.in_flight or any(seat.step != "work" for seat in executor._seats):  # type: ignore[attr-defined]
-            executor.poll(0.2)
+        while any(seat.step != "work" for seat in executor._seats):  # type: ignore[attr-defined]
             if not executor.in_flight:
                 executor.submit(Job(-1, "ok", 0))
+            executor.poll(0.2)
+        while executor.in_flight:
+            executor.poll(1.0)
         for job in jobs:
             executor.submit(job)
         executor.poll(0.5)

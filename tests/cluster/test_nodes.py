@@ -29,6 +29,14 @@ class Driver:
         self.until("busy")
         self.since = time.monotonic()
 
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self._errors.close()
+
     def until(self, event: str) -> dict[str, Any]:
         """Reads on to that event."""
         assert self.process.stdout is not None
@@ -69,61 +77,61 @@ def all_ok(count: int) -> list[tuple[int, str]]:
 
 def test_a_worker_process_is_killed(pair: tuple[Host, Host]) -> None:
     head, other = pair
-    driver = Driver(head, *["sleep 6"] * 3, workers=3)
-    assert other.kill("ray::_RayActor") == 2
-    end = driver.until("end")
-    assert driver.answers == all_ok(3)
-    assert end["free"] == end["total"] == 3
+    with Driver(head, *["sleep 6"] * 3, workers=3) as driver:
+        assert other.kill("ray::_RayActor") == 2
+        end = driver.until("end")
+        assert driver.answers == all_ok(3)
+        assert end["free"] == end["total"] == 3
 
 
 def test_a_raylet_is_killed(pair: tuple[Host, Host]) -> None:
     head, other = pair
-    driver = Driver(head, *["sleep 5"] * 4, workers=3)
-    assert other.kill("raylet/raylet")
-    end = driver.until("end")
-    assert driver.answers == all_ok(4)
-    assert end["free"] == end["total"] == 1
+    with Driver(head, *["sleep 5"] * 4, workers=3) as driver:
+        assert other.kill("raylet/raylet")
+        end = driver.until("end")
+        assert driver.answers == all_ok(4)
+        assert end["free"] == end["total"] == 1
 
 
 def test_the_head_is_killed(pair: tuple[Host, Host]) -> None:
     head, _ = pair
-    driver = Driver(head, *["sleep 60"] * 3, workers=3, time_limit=100)
-    assert head.kill("gcs_server")
-    since = time.monotonic()
-    assert driver.process.wait(40) not in (0, -signal.SIGSEGV, -signal.SIGABRT)
-    took = time.monotonic() - since
-    assert "the head of the Ray cluster does not answer any more" in driver.errors()
-    assert "the same command goes on where this one ended" in driver.errors()
-    assert took < 30
+    with Driver(head, *["sleep 60"] * 3, workers=3, time_limit=100) as driver:
+        assert head.kill("gcs_server")
+        since = time.monotonic()
+        assert driver.process.wait(40) not in (0, -signal.SIGSEGV, -signal.SIGABRT)
+        took = time.monotonic() - since
+        assert "the head of the Ray cluster does not answer any more" in driver.errors()
+        assert "the same command goes on where this one ended" in driver.errors()
+        assert took < 30
 
 
 def test_a_worker_stands_still_for_a_while(pair: tuple[Host, Host]) -> None:
     head, other = pair
-    driver = Driver(head, *["sleep 3"] * 3, workers=3)
-    assert other.kill("ray::_RayActor", signal.SIGSTOP) == 2
-    time.sleep(8)
-    other.kill("ray::_RayActor", signal.SIGCONT)
-    end = driver.until("end")
-    assert driver.answers == all_ok(3)  # each once
-    assert end["free"] == end["total"] == 3
+    with Driver(head, *["sleep 3"] * 3, workers=3) as driver:
+        assert other.kill("ray::_RayActor", signal.SIGSTOP) == 2
+        time.sleep(8)
+        other.kill("ray::_RayActor", signal.SIGCONT)
+        end = driver.until("end")
+        assert driver.answers == all_ok(3)  # each once
+        assert end["free"] == end["total"] == 3
 
 
 @pytest.mark.parametrize("heals_after", [None, 12])
 def test_a_link_is_cut(pair: tuple[Host, Host], heals_after: float | None) -> None:
     head, other = pair
-    driver = Driver(head, *["sleep 4"] * 3, workers=3)
-    other.cut()
-    cut = time.monotonic()
-    if heals_after:
-        time.sleep(heals_after)
-        other.heal()
-    while len(driver.answers) < 3:
-        driver.until("result")
-    took = time.monotonic() - cut
-    assert driver.answers == all_ok(3)
-    asked_again_by = took - 2 * 4  # two jobs of 4 s, one after the other on the core that is left
-    assert asked_again_by < LEASE + 10
-    print(f"cut {'for ever' if heals_after is None else f'for {heals_after} s'}: the jobs in flight were answered {took:.1f} s after the cut")
+    with Driver(head, *["sleep 4"] * 3, workers=3) as driver:
+        other.cut()
+        cut = time.monotonic()
+        if heals_after:
+            time.sleep(heals_after)
+            other.heal()
+        while len(driver.answers) < 3:
+            driver.until("result")
+        took = time.monotonic() - cut
+        assert driver.answers == all_ok(3)
+        asked_again_by = took - 2 * 4  # two jobs of 4 s, one after the other on the core that is left
+        assert asked_again_by < LEASE + 10
+        print(f"cut {'for ever' if heals_after is None else f'for {heals_after} s'}: the jobs in flight were answered {took:.1f} s after the cut")
 
 
 def test_a_node_joins_a_run_that_has_begun(lan: Lan) -> None:

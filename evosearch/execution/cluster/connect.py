@@ -52,9 +52,8 @@ def join(address: str, insecure: bool) -> str:
         raise ExecutorError(f"an address of a cluster is auto or host:port, e.g. 10.0.0.1:6379; received {address[:80]} (`evosearch submit` takes http://)")
     authenticate(insecure)
     head = _head_of(address)
-    strangers = _Stranger(head)
     reach(head)
-    if strangers.are_accepted():
+    if takes_anybody(head):
         anybody = f"the Ray cluster at {head} takes commands from anybody who reaches its ports"
         if not insecure:
             raise ExecutorError(f"{anybody}; start it with RAY_AUTH_MODE=token (docs/cluster.md), or say --insecure-cluster in a network that you trust")
@@ -86,14 +85,15 @@ def _set_mode(mode: str) -> None:
 
 def _head_of(address: str) -> str:
     """`host:port` of the head; `auto` is the cluster of this machine."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ExecutorError(f"an address of a cluster is auto or host:port, e.g. 10.0.0.1:6379; received {address[:80]}")
+        return address
     try:
-        found = str(ray._private.services.canonicalize_bootstrap_address_or_die(address))
-    except (ConnectionError, ValueError) as error:
-        raise ExecutorError(f"no Ray cluster runs on this machine ({str(error)[:100]}); start one with `ray start --head`, or name its address") from None
-    host, _, port = found.rpartition(":")
-    if not host or not port.isdigit():
-        raise ExecutorError(f"an address of a cluster is auto or host:port, e.g. 10.0.0.1:6379; received {address[:80]}")
-    return found
+        return str(ray._private.services.canonicalize_bootstrap_address_or_die("auto"))
+    except ConnectionError:
+        raise ExecutorError("no Ray cluster runs on this machine; start one with `ray start --head`, or name its address") from None
 
 
 def answers(head: str, timeout: float = 3.0) -> bool:
@@ -118,24 +118,15 @@ def reach(head: str) -> None:
         raise ExecutorError(f"what answers at {head} is no Ray head: {str(error)[:200]}") from None
 
 
-class _Stranger:
-    """Somebody without the token who asks the head, in a process of its own: Ray reads a token once."""
-
-    def __init__(self, head: str) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        environment |= {MODE: "token", VALUE: secrets.token_hex(32)}
-        self._process = subprocess.Popen([sys.executable, "-c", _STRANGER, head], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-
-    def are_accepted(self) -> bool:
-        said, _ = self._process.communicate()
-        if said.strip() not in ("accepted", "AuthenticationError"):
-            raise ExecutorError(f"whether the cluster asks for its token could not be found out ({said.strip() or 'no answer'}); try again")
-        return said.strip() == "accepted"
-
-
 def takes_anybody(head: str) -> bool:
-    """Whether the head obeys somebody without its token."""
-    return _Stranger(head).are_accepted()
+    """Whether the head obeys somebody with a wrong token, who asks from a process of its own: Ray reads a token once."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {MODE: "token", VALUE: secrets.token_hex(32)}
+    asked = subprocess.run([sys.executable, "-c", _STRANGER, head], capture_output=True, text=True, env=environment)
+    said = asked.stdout.strip()
+    if said not in ("accepted", "AuthenticationError"):
+        raise ExecutorError(f"whether the cluster at {head} asks for its token could not be found out ({said or 'no answer'}); try again")
+    return said == "accepted"
 
 
 def start(workers: int | None) -> None:
