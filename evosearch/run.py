@@ -67,7 +67,8 @@ def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | No
     after = config.execution.save_states_after
     return Plan(
         **stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config), data=files_of(config),
-        initialization=config.judging.initialization, states=os.path.abspath(directory / STATES) if directory and after else "", states_after=after,
+        initialization=config.judging.initialization, gpu_share=min(1.0, config.execution.gpus or 1.0), states_after=after,
+        states=os.path.abspath(directory / STATES) if directory and after else "",
     )  # fmt: skip
 
 

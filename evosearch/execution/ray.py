@@ -49,6 +49,7 @@ class _Seat:
     call: Any
     step: str = "hello"  # then load, then work
     node: str = ""
+    gpus: str = ""  # those that it sees, as CUDA_VISIBLE_DEVICES has them
     jobs: dict[int, Job] = field(default_factory=dict)  # in the order in which they will be answered
     since: float = 0.0  # when the lease began, on the monotonic clock: the last sign of life
     stillborn: int = 0  # actors in a row that ended here while they warmed up
@@ -208,7 +209,7 @@ class RayExecutor:
         seat.call = None
         if seat.step == "hello":
             check(versions(), answer, self._cluster.capability)
-            seat.node, seat.step, seat.call = answer["node"], "load", seat.actor.load.remote(*self._load)
+            seat.node, seat.gpus, seat.step, seat.call = answer["node"], answer["gpus"], "load", seat.actor.load.remote(*self._load)
             return []
         if seat.step == "load":
             seat.step, seat.stillborn, self._loaded_once = "work", 0, True

@@ -76,6 +76,7 @@ class Plan:
     initialization: str = "lecun"  # or `gain`: weights scaled by the candidate's own 1 / sqrt(E f^2)
     states: str = ""  # folder of the states of long trainings, absolute; none without
     states_after: float = 300.0  # seconds
+    gpu_share: float = 1.0  # of a GPU's memory: what is beyond it ends as the status memory, and leaves the neighbor's alone
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -118,6 +119,8 @@ def worker(plan_text: str) -> Callable[[str], str]:
     """Loads plug-ins and data, does one complete training step (one on each pair of a user's file), and returns `run(job_text) -> result_text`."""
     torch.set_num_threads(1)
     plan = Plan.from_text(plan_text)
+    if plan.gpu_share < 1 and torch.device(plan.device).type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(plan.gpu_share)
     install(plan.plugins, cache_directory().with_name("plugins"))
     files.install(plan.data)
     for pair in plan.pairs:

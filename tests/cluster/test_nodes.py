@@ -41,6 +41,8 @@ class Driver:
         """Reads on to that event."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            if not line.startswith("{"):
+                continue  # what Ray has to say
             self.lines.append(json.loads(line))
             if self.lines[-1]["event"] == event:
                 return self.lines[-1]

@@ -58,6 +58,7 @@ def join(address: str, insecure: bool) -> str:
         if not insecure:
             raise ExecutorError(f"{anybody}; start it with RAY_AUTH_MODE=token (docs/cluster.md), or say --insecure-cluster in a network that you trust")
         print(f"evosearch: warning: {anybody}; whoever does can run code as you on every node", file=sys.stderr, flush=True)
+    _hush()
     try:
         ray.init(address=head, **_QUIET)
     except (ConnectionError, RuntimeError) as error:
@@ -76,6 +77,11 @@ def authenticate(insecure: bool) -> None:
             "there is no token of the cluster: copy it from the head to ~/.ray/auth_token (chmod 600) or set RAY_AUTH_TOKEN; "
             "for a cluster without tokens, in a network that you trust, say --insecure-cluster"
         )
+
+
+def _hush() -> None:
+    """Keeps the last lines of a raylet's log, which Ray prints for each worker that ends, out of our output: they stay in Ray's logs."""
+    ray._private.worker.print_to_stdstream = lambda data, ignore_prefix=False: None
 
 
 def _set_mode(mode: str) -> None:
@@ -138,6 +144,7 @@ def start(workers: int | None) -> None:
     # A fork server that is left alone sees its actor go, and takes with it what its child started; killed, it could not.
     # And Ray's workers run at nice 15, which starves them beside anything else; those of `local` do not.
     system = {"kill_child_processes_on_worker_exit": False, "worker_niceness": 0}
+    _hush()
     with _on_loopback():
         ray.init(
             address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_STORE, _system_config=system, **_QUIET,
