@@ -65,10 +65,12 @@ def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | No
         if s is not None
     }
     after = config.execution.save_states_after
+    travelling = {plugin.stem for plugin in plugins}  # the others have to be on every node
+    installed = {name: digest for name, digest in model_hashes(config.judging.pairs).items() if name.partition(":")[0] not in travelling}
     return Plan(
         **stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config), data=files_of(config),
         initialization=config.judging.initialization, gpu_share=min(1.0, config.execution.gpus or 1.0), states_after=after,
-        states=os.path.abspath(directory / STATES) if directory and after else "",
+        models=installed, states=os.path.abspath(directory / STATES) if directory and after else "",
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from evosearch.job import Job, Result
 from evosearch.judging import filters
 from evosearch.judging.architectures import Layers, MakeLayer, factory
 from evosearch.judging.architectures.slots import Product
+from evosearch.judging.fingerprint import check_models_same
 from evosearch.judging.objectives import TASKS, applies, direction, parse_pair
 from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import files, task
@@ -77,6 +78,7 @@ class Plan:
     states: str = ""  # folder of the states of long trainings, absolute; none without
     states_after: float = 300.0  # seconds
     gpu_share: float = 1.0  # of a GPU's memory: what is beyond it ends as the status memory, and leaves the neighbor's alone
+    models: Mapping[str, str] = field(default_factory=dict)  # of the user's, with the digests of their files: `fingerprint.model_hashes`
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -123,6 +125,7 @@ def worker(plan_text: str) -> Callable[[str], str]:
         torch.cuda.set_per_process_memory_fraction(plan.gpu_share)
     install(plan.plugins, cache_directory().with_name("plugins"))
     files.install(plan.data)
+    check_models_same(plan.models)
     for pair in plan.pairs:
         _prepare(pair, plan, first=pair == plan.quality.pairs[0])
 

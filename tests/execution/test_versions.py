@@ -54,3 +54,12 @@ def test_a_changed_line_changes_the_digest(tmp_path: Path, monkeypatch: pytest.M
     before = versions.source_digest()
     (copy / "judging" / "train.py").write_text((copy / "judging" / "train.py").read_text() + "\n")
     assert versions.source_digest() != before
+
+
+def test_a_model_whose_file_differs_on_a_node_is_refused_there() -> None:
+    from evosearch.judging.fingerprint import check_models_same, model_hashes
+
+    hashes = model_hashes(["digits/json:loads"])
+    check_models_same(hashes)
+    with pytest.raises(ValueError, match=r"`json:loads` on \S+ has the file .* the driver's is 0{16}.*install the same one on every node"):
+        check_models_same(dict.fromkeys(hashes, "0" * 16))
