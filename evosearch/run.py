@@ -22,7 +22,7 @@ from evosearch.compiler.module import check_layer_cache
 from evosearch.config import ConfigError, digest, read_run_of, run_file
 from evosearch.dataset.read import check_unchanged
 from evosearch.dataset.source import DataFile
-from evosearch.execution import Executor, make_executor
+from evosearch.execution import Cluster, Executor, make_executor
 from evosearch.job import FULL_TEST
 from evosearch.judging.baselines import QUALITY_BAR
 from evosearch.judging.device import check_device
@@ -65,9 +65,12 @@ def plan_of(config: Config, plugins: Sequence[PlugIn] = (), directory: Path | No
         if s is not None
     }
     after = config.execution.save_states_after
+    travelling = {plugin.stem for plugin in plugins}  # the others have to be on every node
+    installed = {name: digest for name, digest in model_hashes(config.judging.pairs).items() if name.partition(":")[0] not in travelling}
     return Plan(
         **stages, device=config.execution.device, plugins=tuple(plugins), slot=config.space.slot, filters=_limits(config), data=files_of(config),
-        initialization=config.judging.initialization, states=os.path.abspath(directory / STATES) if directory and after else "", states_after=after,
+        initialization=config.judging.initialization, gpu_share=min(1.0, config.execution.gpus or 1.0), states_after=after,
+        models=installed, states=os.path.abspath(directory / STATES) if directory and after else "",
     )  # fmt: skip
 
 
@@ -127,10 +130,11 @@ def prepare(directory: Path, config: Config, accept_new_environment: bool = Fals
     Whatever can be known to fail is said before anything is written. Raises ConfigError when `directory` holds something
     else or what must not change has changed, LogError when it cannot be written or is in use.
     """
-    try:
-        check_device(config.execution.device)
-    except ValueError as error:
-        raise ConfigError(f"execution.device: {error}") from None
+    if not config.execution.gpus:  # else the workers have them, and say so if not
+        try:
+            check_device(config.execution.device)
+        except ValueError as error:
+            raise ConfigError(f"execution.device: {error}") from None
     check_layer_cache()
     install_data(config)
     space = space_of(config)
@@ -299,10 +303,10 @@ def run(
 
 def _executor(config: Config, plugins: Sequence[PlugIn], directory: Path) -> Executor:
     execution = config.execution
-    workers = min(execution.workers or os.cpu_count() or 1, config.window)
+    cluster = Cluster(execution.address, execution.gpus, execution.insecure_cluster, cpu_capability())
     return make_executor(
-        execution.executor, ENTRY, plan_of(config, plugins, directory).to_text(), workers=workers, time_limit=execution.time_limit,
-        memory_limit_gb=0.0 if execution.device != "cpu" else execution.memory_limit_gb, address=execution.address,
+        execution.executor, ENTRY, plan_of(config, plugins, directory).to_text(), workers=execution.workers or None, time_limit=execution.time_limit,
+        memory_limit_gb=0.0 if execution.device != "cpu" else execution.memory_limit_gb, at_most=config.window, cluster=cluster,
     )  # fmt: skip
 
 

@@ -8,13 +8,14 @@ import sys
 import typer
 
 from evosearch.cli.app import app, printable
+from evosearch.cli.cluster import doctor, fetch, logs, parcel, render, stop, submit, token
 from evosearch.cli.judging import evaluate, inspect, tasks, transfer, verify
 from evosearch.cli.layers import explain, export, library, operators
 from evosearch.cli.proposing import mine
 from evosearch.cli.search import check, resume, run, top
 
 # in the order of --help; a formula may start with a minus sign
-for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify, transfer, mine):
+for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify, transfer, mine, submit, logs, stop, fetch, doctor):
     app.command(context_settings={"ignore_unknown_options": _command in (explain, evaluate)})(_command)
 _data = typer.Typer(help="Look at data files of your own.")
 _data.command()(inspect)
@@ -22,6 +23,12 @@ app.add_typer(_data, name="data")
 _space = typer.Typer(help="Look at a search before it is started.")
 _space.command()(check)
 app.add_typer(_space, name="space")
+
+_cluster = typer.Typer(help="Files that start a cluster.")
+_cluster.command()(render)
+_cluster.command()(token)
+_cluster.command(hidden=True)(parcel)
+app.add_typer(_cluster, name="cluster")
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries its own copy of click, whose usage error has no public name
 

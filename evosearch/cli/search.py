@@ -28,6 +28,7 @@ def run(
     workers: Annotated[Optional[int], typer.Option(help="Workers; 0 is one a core.")] = None,
     executor: Annotated[Optional[str], typer.Option(help="serial, local or ray.")] = None,
     address: Annotated[Optional[str], typer.Option(help="Address of a Ray cluster (with --executor ray).")] = None,
+    insecure_cluster: Annotated[Optional[bool], typer.Option("--insecure-cluster", help="Join a Ray cluster that has no token.")] = None,
     device: Annotated[Optional[str], typer.Option(help="cpu or cuda.")] = None,
     minutes: Annotated[Optional[float], typer.Option(help="Stop proposing after so many minutes; the final check follows.")] = None,
     set_: Set = None,
@@ -39,7 +40,7 @@ def run(
 
     plugins = load_plugins(plugin)
     given = {"seed": seed, "execution.workers": workers, "execution.executor": executor, "execution.address": address,
-             "execution.device": device, "budget.minutes": minutes}  # fmt: skip
+             "execution.insecure_cluster": insecure_cluster, "execution.device": device, "budget.minutes": minutes}  # fmt: skip
     _search(load(space, set_ or (), given), out, accept_new_environment, plugins)
 
 

@@ -18,7 +18,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from evosearch.job import Job, Result
 from evosearch.judging import filters
 from evosearch.judging.architectures import Layers, MakeLayer, factory
 from evosearch.judging.architectures.slots import Product
+from evosearch.judging.fingerprint import check_models_same
 from evosearch.judging.objectives import TASKS, applies, direction, parse_pair
 from evosearch.judging.state import SavedState
 from evosearch.judging.tasks import files, task
@@ -76,6 +77,8 @@ class Plan:
     initialization: str = "lecun"  # or `gain`: weights scaled by the candidate's own 1 / sqrt(E f^2)
     states: str = ""  # folder of the states of long trainings, absolute; none without
     states_after: float = 300.0  # seconds
+    gpu_share: float = 1.0  # of a GPU's memory: what is beyond it ends as the status memory, and leaves the neighbor's alone
+    models: Mapping[str, str] = field(default_factory=dict)  # of the user's, with the digests of their files: `fingerprint.model_hashes`
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -118,8 +121,11 @@ def worker(plan_text: str) -> Callable[[str], str]:
     """Loads plug-ins and data, does one complete training step (one on each pair of a user's file), and returns `run(job_text) -> result_text`."""
     torch.set_num_threads(1)
     plan = Plan.from_text(plan_text)
+    if plan.gpu_share < 1 and torch.device(plan.device).type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(plan.gpu_share)
     install(plan.plugins, cache_directory().with_name("plugins"))
     files.install(plan.data)
+    check_models_same(plan.models)
     for pair in plan.pairs:
         _prepare(pair, plan, first=pair == plan.quality.pairs[0])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Mapping
 
 from evosearch.judging.architectures import factory
 from evosearch.judging.objectives import own_models, parse_pair
@@ -22,4 +23,17 @@ def data_hash(pairs: Iterable[str]) -> str:
 
 def model_hashes(pairs: Iterable[str]) -> dict[str, str]:
     """By `module:function`, sha256 of the file of every model of the user's that the pairs name, first 16 hex digits."""
-    return {name: hashlib.sha256(factory.source(name)).hexdigest()[:16] for name in own_models(pairs)}
+    return {name: _digest(name) for name in own_models(pairs)}
+
+
+def check_models_same(recorded: Mapping[str, str]) -> None:
+    """Raises ValueError unless the files of those models are here what they were where the digests come from: another node may have others."""
+    for name, digest in recorded.items():
+        here = _digest(name)
+        if here != digest:
+            where = f"on {socket.gethostname()} has the file with SHA-256 {here}..., the driver's is {digest}..."
+            raise ValueError(f"the model `{name}` {where}: install the same one on every node, or give it as a plug-in, which travels")
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(factory.source(name)).hexdigest()[:16]

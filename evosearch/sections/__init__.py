@@ -70,6 +70,8 @@ class ExecutionSection(Section):
     executor: Literal["serial", "local", "ray"] = "local"
     workers: Annotated[int, Field(ge=0, le=10_000)] = 0  # 0: as many as cores
     address: str | None = None
+    insecure_cluster: bool = False  # join a cluster that takes commands without a token
+    gpus_per_worker: Annotated[float, Field(gt=0, le=64)] | None = None  # with ray; a fraction shares a GPU; none: 1 where the device is cuda
     device: str = "cpu"
     time_limit: Annotated[float, Field(gt=0, le=1e6)] = 300.0
     memory_limit_gb: Annotated[float, Field(ge=0, le=10_000)] = 4.0  # 0: none
@@ -79,7 +81,18 @@ class ExecutionSection(Section):
     def _address_goes_with_ray(self) -> ExecutionSection:
         if self.address and self.executor != "ray":
             raise ValueError(f"an address goes with the executor ray; received it with `{self.executor}`: add --executor ray")
+        if self.insecure_cluster and not self.address:
+            raise ValueError("insecure_cluster is of a cluster that is joined by its address; add --address, or leave it out")
+        if self.gpus_per_worker is not None and self.executor != "ray":
+            raise ValueError(f"gpus_per_worker goes with the executor ray; received it with `{self.executor}`: leave it out")
+        if self.executor == "ray" and self.device.startswith("cuda:"):
+            raise ValueError(f"with the executor ray each worker sees its own GPUs alone; received the device {self.device}: use cuda")
         return self
+
+    @property
+    def gpus(self) -> float:
+        """Of each worker of Ray."""
+        return (self.gpus_per_worker or float(self.device == "cuda")) if self.executor == "ray" else 0.0
 
 
 class Config(Section):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from evosearch.execution import EXECUTORS, Executor, make_executor
+from evosearch.execution import EXECUTORS, Cluster, Executor, make_executor
 from evosearch.job import Job
 from tests.execution.laws import ENTRY, HOSTILE, TIME_LIMIT, jobs_of, make, run_all
 
@@ -70,7 +70,8 @@ def test_a_worker_computes_with_one_thread_and_knows_no_token(executor: Executor
     ("change", "message"),
     [
         ({"name": "locl"}, "unknown executor `locl`; there are serial, local, ray"),
-        ({"address": "auto"}, "an address goes with the executor ray"),
+        ({"cluster": Cluster("auto")}, "an address goes with the executor ray"),
+        ({"cluster": Cluster(gpus=0.5)}, "GPUs of each worker go with the executor ray"),
         ({"workers": 0}, "at least 1 worker; received 0"),
         ({"time_limit": 0.0}, "received 0.0"),
         ({"time_limit": float("nan")}, "received nan"),

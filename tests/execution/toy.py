@@ -105,6 +105,14 @@ def _threads(job: Job, argument: str) -> str:
     return Result(job.index, job.candidate, "ok", error=os.environ["OMP_NUM_THREADS"]).to_text()
 
 
+def _capability(job: Job, argument: str) -> str:
+    return Result(job.index, job.candidate, "ok", error=os.environ.get("ATEN_CPU_CAPABILITY")).to_text()
+
+
+def _gpus(job: Job, argument: str) -> str:
+    return Result(job.index, job.candidate, "ok", error=os.environ.get("CUDA_VISIBLE_DEVICES")).to_text()
+
+
 def _secrets(job: Job, argument: str) -> str:
     return Result(job.index, job.candidate, "ok", error=",".join(name for name in os.environ if name.startswith("RAY_"))).to_text()
 
@@ -131,6 +139,8 @@ BEHAVIOR: dict[str, Callable[[Job, str], str | None]] = {
     "scribble": _scribble,
     "threads": _threads,
     "secrets": _secrets,
+    "capability": _capability,
+    "gpus": _gpus,
     "garbage": lambda job, argument: "{]",
     "deep": lambda job, argument: "[" * 100_000,
     "long": lambda job, argument: "x" * (100 << 20),
