@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evosearch import benchmarks
     from evosearch.compiler.module import compile, differentiable_twice
+    from evosearch.delivery.swap.swap import swap
     from evosearch.judging.tasks.plugin import data, task
     from evosearch.language.formula import parse
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "benchmarks", "compile", "data", "differentiable_twice", "parse", "task"]
+__all__ = ["__version__", "benchmarks", "compile", "data", "differentiable_twice", "parse", "swap", "task"]
 
 
 def __dir__() -> list[str]:
@@ -20,7 +21,7 @@ def __dir__() -> list[str]:
 
 _LAZY = {
     "compile": "evosearch.compiler.module", "differentiable_twice": "evosearch.compiler.module", "parse": "evosearch.language.formula",
-    "data": "evosearch.judging.tasks.plugin", "task": "evosearch.judging.tasks.plugin",
+    "swap": "evosearch.delivery.swap.swap", "data": "evosearch.judging.tasks.plugin", "task": "evosearch.judging.tasks.plugin",
 }  # fmt: skip
 
 
