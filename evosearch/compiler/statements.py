@@ -1,7 +1,8 @@
-"""Graph nodes as Python statements over torch: one statement a distinct node, each value with the dimensions it needs and no more."""
+"""Graph nodes as Python statements over torch: each value once, with the dimensions it needs and no more; what one other value takes stands in its line."""
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +16,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "folded": {"instance": "2", "layer": "(1, 2)", "channel": "1"},  # (N, C, S)
     "folded_row": {"instance": "(2, 3)", "layer": "(1, 2, 3)", "channel": "1", "row": "3"},  # (N, C, S, R)
 }
+_LINE = 100  # characters of an expression: a longer one is parted
 _BINARY_ON_NUMBERS = ("add", "sub", "mul", "div")
 
 
@@ -27,9 +29,20 @@ def function(
     written = _Statements(given, lines, layout, _uses(targets, given))
     count = len(targets) if full is None else full
     results = [written.full(t) if i < count else written.any(t) for i, t in enumerate(targets)]
-    lines.append(f"    return [{', '.join(results)}]" if as_list else f"    return {results[0]}")
+    lines += _returned([_bare(result) for result in results]) if as_list else [f"    return {_bare(results[0])}"]
     kind = "list[Tensor]" if as_list else "Tensor"
     return "\n".join([f"def {name}({', '.join(f'{a}: Tensor' for a in arguments)}) -> {kind}:", *lines])
+
+
+def _returned(results: Sequence[str]) -> list[str]:
+    """A list of tensors, on one line where it has room there."""
+    whole = f"    return [{', '.join(results)}]"
+    return [whole] if len(whole) <= _LINE else ["    return [", *(f"        {result}," for result in results), "    ]"]
+
+
+def _bare(expression: str) -> str:
+    """Without the parentheses that it does not need."""
+    return ast.unparse(ast.parse(expression, mode="eval"))
 
 
 def _uses(targets: Sequence[Graph], given: Mapping[Graph, str]) -> Counter[Graph]:
@@ -50,18 +63,32 @@ class _Statements:
         # what has one dimension for each of the input's: no number, no parameter of the whole layer
         self.ranked = {n for n in given if n.op == "input" or n.args or getattr(n.value, "kind", "") == "channel"}
         self.lines, self.layout, self.uses = lines, layout, uses
+        self.waiting: dict[Graph, str] = {}  # expressions that one other value takes
 
     def full(self, target: Graph) -> str:
-        """The name of `target`, broadcast to the shape of `x` if it is smaller."""
+        """`target`, broadcast to the shape of `x` if it is smaller."""
         self._write(target)
         if target.op == "constant":
             return f"torch.full_like(x, {self.names[target]})"
-        return self.names[target] if target in self.full_shape else f"{self.names[target]}.expand_as(x)"
+        return self._taken(target) if target in self.full_shape else f"{self._taken(target)}.expand_as(x)"
 
     def any(self, target: Graph) -> str:
-        """The name of `target` in whatever shape it has, as a tensor."""
+        """`target` in whatever shape it has, as a tensor."""
         self._write(target)
-        return f"torch.full_like(x, {self.names[target]})" if target.op == "constant" else self.names[target]
+        return f"torch.full_like(x, {self.names[target]})" if target.op == "constant" else self._taken(target)
+
+    def _taken(self, node: Graph, times: int = 1) -> str:
+        """The name of a value, or the expression itself where it is needed here alone and fits into a line."""
+        expression = self.waiting.pop(node, None)
+        if expression is None:
+            return self.names[node]
+        if times == 1 and len(expression) <= _LINE // 2:
+            return f"({expression})"
+        self._assign(node, expression)
+        return self.names[node]
+
+    def _assign(self, node: Graph, expression: str) -> None:
+        self.lines.append(f"    {self.names[node]} = {_bare(expression)}")
 
     def _write(self, target: Graph) -> None:
         stack = [target]
@@ -94,9 +121,12 @@ class _Statements:
         if isinstance(node.value, float):
             self.names[node] = repr(node.value)
             return
-        name = f"t{len(self.names)}"
-        self.lines.append(f"    {name} = {self._text(node)}")
-        self.names[node] = name
+        expression = self._text(node)
+        self.names[node] = f"t{len(self.names)}"
+        if self.uses[node] == 1 and len(_bare(expression)) <= _LINE:
+            self.waiting[node] = _bare(expression)
+        else:
+            self._assign(node, expression)
         inputs = self._inputs(node)
         if isinstance(node.value, Axes):
             self.ranked.add(node)
@@ -120,14 +150,14 @@ class _Statements:
         value = ", value=-1.0" if sign else ""
         return f"torch.addcmul({self._tensor(other)}, {self._tensor(a)}, {self._tensor(b)}{value})"
 
-    def _tensor(self, node: Graph) -> str:
-        text = self.names[node]
-        return f"torch.full((), {text}, dtype=x.dtype, device=x.device)" if node.op == "constant" else text
+    def _tensor(self, node: Graph, times: int = 1) -> str:
+        return f"torch.full((), {self.names[node]}, dtype=x.dtype, device=x.device)" if node.op == "constant" else self._taken(node, times)
 
     def _operands(self, node: Graph) -> list[str]:
         numbers = [a.op == "constant" for a in node.args]
         bare = (node.op in _BINARY_ON_NUMBERS and not all(numbers)) or (node.op == "pow" and not numbers[0])
-        return [self.names[a] if bare else self._tensor(a) for a in node.args]
+        times = [OPERATORS[node.op].torch.count(f"{{{letter}}}") for letter in "ab"]
+        return [self.names[a] if bare and a.op == "constant" else self._tensor(a, n) for a, n in zip(node.args, times, strict=False)]
 
     def _statistic(self, node: Graph, axes: Axes) -> str:
         """`mean`, `sum` or `max`; the others were written through these before."""

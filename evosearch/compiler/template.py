@@ -135,7 +135,10 @@ def _module(p: Pieces) -> str:
 
 def _constructor(p: Pieces) -> list[str]:
     channels = any(q.kind == "channel" for q in p.params) or bool(p.forward)
-    lines = ["    def __init__(self, num_features: int | None = None, channel_dim: int = 1, momentum: float = 0.1) -> None:"]
+    made = ", device: torch.device | str | None = None, dtype: torch.dtype | None = None" if p.params or p.forward else ""
+    # `inplace` is what the places pass that make an activation; the input is never written over, the backward needs it
+    arguments = f"num_features: int | None = None, channel_dim: int = 1, momentum: float = 0.1, inplace: bool = False{made}"
+    lines = ["    def __init__(", f"        self, {arguments}", "    ) -> None:"]
     lines += ["        super().__init__()", "        self.channel_dim = channel_dim", "        self.momentum = momentum"]
     if channels:
         lines += ["        if num_features is None or num_features < 1:"]
@@ -144,9 +147,9 @@ def _constructor(p: Pieces) -> list[str]:
         lines.append(f"        self.num_features = {'num_features' if channels else '0'}")
     for q in p.params:
         shape = "(num_features,)" if q.kind == "channel" else "()"
-        lines.append(f"        self.{q.name} = nn.Parameter(torch.full({shape}, {q.init!r}))")
+        lines.append(f"        self.{q.name} = nn.Parameter(torch.full({shape}, {q.init!r}, device=device, dtype=dtype))")
     for m in p.forward:
-        lines.append(f'        self.register_buffer("{m.buffer}", torch.full((num_features,), {m.start!r}))')
+        lines.append(f'        self.register_buffer("{m.buffer}", torch.full((num_features,), {m.start!r}, device=device, dtype=dtype))')
     return lines
 
 

@@ -1,4 +1,7 @@
-"""A layer as files that need nothing but torch: NAME.py, NAME.ts.pt, formula.json. Verified in a fresh process before it is kept."""
+"""A layer as a folder that needs nothing but torch and can be installed: NAME.py, NAME.ts.pt, formula.json, formula.tex, pyproject.toml.
+
+Verified in a fresh process before it is kept.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ import torch
 
 from evosearch.compiler.emit import emit
 from evosearch.compiler.module import load
+from evosearch.delivery.package import pyproject, tex
 from evosearch.delivery.place import TEMPORARY, ExportError, check_place, standing, unplaced
+from evosearch.delivery.source import ADDED, whole
 from evosearch.language.graph import Graph, canonical, depends_on, parameters
 from evosearch.meaning.derive import has_statistics
 from evosearch.meaning.symbolic import latex
@@ -59,8 +64,8 @@ def export(
     kind = class_name(name)
     script = _check_features(graph, features)
     check_place(directory)
-    source = emit(graph, kind, tracked_variance)
-    _check_class(source, name, kind)
+    _check_names(emit(graph, kind, tracked_variance), name, kind)
+    source = whole(graph, kind, function_name(name, kind), tracked_variance)
     _check_finite(graph, load(source).__dict__[kind], features or PROBE_FEATURES)
     record: dict[str, Any] = {
         "formula": str(graph), "canonical_id": graph.canonical_id, "latex": latex(canonical(graph)), "class": kind,
@@ -81,6 +86,8 @@ def _write(graph: Graph, directory: Path, name: str, source: str, record: dict[s
         workshop = Path(temporary)
         (workshop / f"{name}.py").write_text(source)
         (workshop / "formula.json").write_text(json.dumps(record, indent=1) + "\n")
+        (workshop / "formula.tex").write_text(tex(graph))
+        (workshop / "pyproject.toml").write_text(pyproject(name, str(graph)))
         if script:
             scripted(load(source), kind, features or PROBE_FEATURES).save(str(workshop / f"{name}.ts.pt"))
         _verify(graph, workshop, name, kind, features or PROBE_FEATURES)
@@ -112,9 +119,14 @@ def _check_finite(graph: Graph, make: Callable[[int], torch.nn.Module], features
         raise ExportError(f"`{str(graph)[:120]}` is finite nowhere: of {out.numel()} inputs none gave a number; export another formula")
 
 
-def _check_class(source: str, name: str, kind: str) -> None:
-    """Raises ExportError when the emitted module uses the class name for something else."""
-    bound: Counter[str] = Counter()
+def function_name(name: str, kind: str) -> str:
+    """What the layer is called as a function: its own name, in small letters where the class has that."""
+    return name if name != kind else name.lower()
+
+
+def _check_names(source: str, name: str, kind: str) -> None:
+    """Raises ExportError when the module uses the name of the class or of the function for something else."""
+    bound: Counter[str] = Counter([*ADDED, "Tensor", "Callable", "F", function_name(name, kind)])
     for node in ast.parse(source).body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             bound.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
@@ -122,8 +134,9 @@ def _check_class(source: str, name: str, kind: str) -> None:
             bound.update(target.id for target in node.targets if isinstance(target, ast.Name))
         elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             bound[node.name] += 1
-    if bound[kind] != 1 or kind in ("FORMULA", "TRACKED_VARIANCE", "BLOCK", "F", "Tensor", "Callable"):
-        raise ExportError(f"the class {kind} of `{name}` would hide a name that the module itself uses: pass another --name")
+    for taken in (kind, function_name(name, kind)):
+        if bound[taken] > 1:
+            raise ExportError(f"the name {taken} of `{name}` would hide a name that the module itself uses: pass another --name")
 
 
 def _check_folder(directory: Path, name: str, canonical_id: str, overwrite: bool) -> None:
@@ -134,10 +147,10 @@ def _check_folder(directory: Path, name: str, canonical_id: str, overwrite: bool
         raise ExportError(f"{directory} is a file; pass another --to")
     present = {path.name for path in directory.iterdir()}
     present = {file for file in present if not file.startswith(TEMPORARY)}  # the rest of an export that was killed
-    others = sorted(present - {f"{name}.py", f"{name}.ts.pt", "formula.json"})
+    others = sorted(present - {f"{name}.py", f"{name}.ts.pt", "formula.json", "formula.tex", "pyproject.toml", "__pycache__"})
     if others:
         raise ExportError(f"{directory} holds other things ({', '.join(others[:3])}); pass another --to")
-    if not present or overwrite:
+    if not present - {"__pycache__"} or overwrite:
         return
     try:
         before = json.loads((directory / "formula.json").read_text())
@@ -199,6 +212,7 @@ spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 assert "evosearch" not in sys.modules
+module.self_test()
 layers = {f"{name}.py": getattr(module, kind)(int(features))}
 script = folder / f"{name}.ts.pt"
 if script.exists():

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import subprocess
+import sys
+import tomllib
 
 import pytest
 import torch
 
+from evosearch.compiler.emit import emit
 from evosearch.delivery import export as module
 from evosearch.delivery.export import ExportError, class_name, export
+from evosearch.delivery.source import whole
 from evosearch.language.formula import parse
+from evosearch.source import import_file
 
 
 def test_class_names():
@@ -17,7 +25,7 @@ def test_class_names():
     assert class_name("relu") == "Relu"
 
 
-TAKEN = ["None", "True", "class", "lambda", "Tensor", "tensor", "value_error", "F", "BLOCK", "torch", "evosearch", "random", "print"]
+TAKEN = ["init_", "self_test", "LATEX", "None", "class", "lambda", "Tensor", "tensor", "value_error", "F", "BLOCK", "torch", "evosearch", "random", "print"]
 
 
 @pytest.mark.parametrize("name", [*TAKEN, "a-b", "", "_x", "x" * 65])
@@ -51,7 +59,7 @@ def test_a_formula_that_is_finite_nowhere_is_refused_with_a_reason(tmp_path, for
 
 def test_the_rest_of_an_export_that_was_killed_is_no_other_thing(tmp_path):
     (tmp_path / "layer" / "_tmp.export.abc").mkdir(parents=True)
-    assert len(export(parse("sin(x)"), tmp_path / "layer", "layer")) == 3
+    assert len(export(parse("sin(x)"), tmp_path / "layer", "layer")) == 5
 
 
 def test_two_inputs(tmp_path):
@@ -63,8 +71,9 @@ def test_two_inputs(tmp_path):
 
 def test_torchscript_of_a_layer_with_channels_has_the_number_that_was_asked(tmp_path):
     graph, folder = parse("x * sigmoid(v * x) where v: channel = 1"), tmp_path / "layer"
-    assert [p.name for p in export(graph, folder, "layer")] == ["formula.json", "layer.py"]
-    assert [p.name for p in export(graph, folder, "layer", features=6)] == ["formula.json", "layer.py", "layer.ts.pt"]
+    beside = ["formula.json", "formula.tex"]
+    assert [p.name for p in export(graph, folder, "layer")] == [*beside, "layer.py", "pyproject.toml"]
+    assert [p.name for p in export(graph, folder, "layer", features=6)] == [*beside, "layer.py", "layer.ts.pt", "pyproject.toml"]
     assert json.loads((folder / "formula.json").read_text())["num_features"] == 6
     assert torch.jit.load(str(folder / "layer.ts.pt"))(torch.ones(2, 6)).shape == (2, 6)
     export(graph, folder, "layer")
@@ -86,3 +95,52 @@ def test_another_formula_is_kept_unless_told(tmp_path):
     (folder / "formula.json").write_text("{")
     with pytest.raises(ExportError, match="no readable formula"):
         export(parse("cos(x)"), folder, "layer")
+
+
+FORMULAS = {
+    "activation": "sin(x) * x", "gate": "x * sigmoid(y)", "surrogate": "relu(x) ~ relu(x + 0.1)", "parameter": "x * sigmoid(v * x) where v: layer = 2",
+    "nan": "x ** 0.5", "inf": "1 / relu(x)", "evonorm": "x * sigmoid(v * x) / std(x, group) where v: channel = 1",
+    "batch": "relu(x / std(x, batch))", "row": "exp(x) / sum(exp(x), row)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
+def test_the_file_tests_itself_and_holds_what_was_judged(tmp_path, formula):
+    graph = parse(formula)
+    text = whole(graph, "MyLayer", "my_layer", "unbiased")
+    assert text.startswith(emit(graph, "MyLayer").rstrip())
+    (tmp_path / "my_layer.py").write_text(text)
+    run = [sys.executable, "-I", str(tmp_path / "my_layer.py")]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == f"MyLayer computes {graph}\n"
+    broken = re.sub(r"(wanted = \[\n        \[)[^,]+", r"\g<1>0.123", text)
+    assert broken != text
+    (tmp_path / "my_layer.py").write_text(broken)
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "AssertionError" in done.stderr
+
+
+def test_the_gain_keeps_the_signal_through_a_deep_network(tmp_path):
+    (tmp_path / "layer.py").write_text(whole(parse("x * sigmoid(x)"), "MyLayer", "my_layer", "unbiased"))
+    module = import_file(tmp_path / "layer.py", "exported_for_gain")
+    assert math.isclose(module.INIT_GAIN, 1.6765, abs_tol=1e-4)
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(0)
+        layers = [layer for _ in range(20) for layer in (torch.nn.Linear(400, 400), module.MyLayer())]
+        net = module.init_(torch.nn.Sequential(*layers))
+        x = torch.randn(500, 400)
+    assert 0.7 < net[:-1](x).square().mean().item() < 1.4
+    assert torch.equal(module.my_layer(x), module.MyLayer(inplace=True)(x))
+
+
+def test_a_gain_that_is_not_finite_is_that_of_the_identity_and_says_so():
+    assert "INIT_GAIN = 1  # E f(z)^2 of z ~ N(0, 1) is not finite" in whole(parse("1 / x"), "A", "a", "unbiased")
+
+
+def test_the_folder_is_a_package(tmp_path):
+    export(parse("sin(x) * x"), tmp_path / "my_layer", "my_layer")
+    project = tomllib.loads((tmp_path / "my_layer" / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "my-layer"
+    assert project["project"]["dependencies"] == ["torch>=2.4"]
+    assert project["tool"]["setuptools"]["py-modules"] == ["my_layer"]
+    assert (tmp_path / "my_layer" / "formula.tex").read_text().splitlines()[1].startswith("f'(x) = ")
