@@ -1,7 +1,7 @@
 """A child of the fork server: it does one job after the other, and is handed the next only when one is answered.
 
 It runs in its own process group under a wall-clock limit and a limit on its address space. No job finds what another one
-left: a child that a job has changed ends after its answer, and the next job gets a fresh one.
+left: a child that a job has changed says so with its answer and is ended, and the next job gets a fresh one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import NoReturn
 from evosearch.execution import frames
 from evosearch.execution.answers import Run, epitaph, failed, guarded, is_whole, judged
 from evosearch.execution.processes import PR_SET_PDEATHSIG, ceiling, end, family, is_dead, oom_kills, prctl, resident
-from evosearch.execution.traces import reset_randomness, traces
+from evosearch.execution.traces import is_unchanged, reset_randomness, traces
 from evosearch.job import Job, Result
 
 _TICK = 0.02  # seconds between two looks at a silent child
 _ENDING = 0.002  # seconds between two looks at one that has closed its pipe
+_UNCHANGED, _CHANGED = "=", "!"  # before an answer: whether it left the process as it was
 _PAUSE = 1.0  # seconds more than a tick
 _MOST_PROCESSES = 32  # below a child, itself included
 
@@ -41,7 +42,8 @@ class Child:
 
     def __init__(self, run: Run, limits: Limits, silence: int) -> None:
         self.jobs = 0  # handed over
-        self.born = time.monotonic()
+        self.seconds = 0.0  # that they took
+        self.is_changed = False  # by one of them
         self._limits, self._resident, self._oom_kills = limits, resident(os.getpid()), oom_kills()
         self._status: int | None = None  # once it is reaped
         theirs, self._to = os.pipe()
@@ -80,7 +82,9 @@ class Child:
             pause = time.monotonic() - now - _TICK
             if pause > _PAUSE:  # we were stopped, or the machine slept: its time did not pass
                 start += pause
-        return judged(job, data)
+        self.seconds += time.monotonic() - start
+        self.is_changed = data[4:5] != _UNCHANGED.encode()
+        return judged(job, data, skip=1)
 
     def _excess(self, job: Job) -> Result | None:
         """A failure if it has become too many processes, or too large: the limit on the address space knows one process."""
@@ -113,9 +117,8 @@ def _live(run: Run, memory_limit: int, commands: int, answers: int, silence: int
         most, before = ceiling(memory_limit), traces()
         while (text := frames.read(commands)) is not None:
             reset_randomness()
-            frames.write(answers, guarded(run, Job.from_text(text), most))
-            if traces() != before:
-                break
+            answer = guarded(run, Job.from_text(text), most)
+            frames.write(answers, (_UNCHANGED if is_unchanged(before) else _CHANGED) + answer)
     finally:
         os._exit(0)
 
