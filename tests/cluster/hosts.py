@@ -70,7 +70,7 @@ class Host:
             f"--temp-dir={self.folder}", "--object-store-memory=80000000", "--disable-usage-stats", *more,
         ]  # fmt: skip
         with open(self.folder / "start.log", "w") as log:
-            code = self.popen(command, stdout=log, stderr=subprocess.STDOUT).wait(90)
+            code = self.popen(command, stdout=log, stderr=subprocess.STDOUT).wait(240)  # seconds of a loaded machine
         assert code == 0, (self.folder / "start.log").read_text()
 
     def processes(self, word: str = "") -> list[psutil.Process]:
@@ -116,6 +116,7 @@ class Lan:
         self.name = f"e{os.getpid()}"
         # niced by 15, as Ray would have them, workers starve beside other tests
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_worker_niceness": "0", **environment}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.folder = Path(tempfile.mkdtemp(prefix="evo-", dir="/tmp"))  # short: a Unix socket's path has at most 107 letters
         self.switch = f"{self.name}sw"
         self.hosts: list[Host] = []

@@ -69,7 +69,7 @@ def test_a_search_outlives_its_head_and_comes_home(head: Host, tmp_path: Path) -
         assert time.monotonic() < deadline, "the driver did not end"
         time.sleep(0.5)
     before = told(run)
-    head.kill("ray::")
+    head.kill()  # what is left of it, as when the machine is started again
     head.start_ray(None, 2, *DASHBOARD)
     assert "first submitted" in call(head, work, *submit)
     assert "results:" in call(head, work, "logs", "first", "--address", ADDRESS, "--follow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -58,9 +59,12 @@ def edited(line: str, **change: Any) -> str:
 
 
 BAD: dict[str, Callable[[list[str]], list[str]]] = {
-    "has a file that no run has": lambda lines: [edited(lines[0], name="../../evil"), *lines[1:]],
-    "has an absolute path": lambda lines: [edited(lines[0], name="/etc/passwd"), *lines[1:]],
-    "has a newline in a name": lambda lines: [edited(lines[0], name="run.yaml\n"), *lines[1:]],
+    "has a path that leads out": lambda lines: [edited(lines[0], name="../evil"), *lines],
+    "has a path that leads out of a folder": lambda lines: [edited(lines[0], name="results/../../evil"), *lines],
+    "has an absolute path": lambda lines: [edited(lines[0], name="/tmp/evosearch-evil"), *lines],
+    "has a file that no run has": lambda lines: [edited(lines[0], name="evil.py"), *lines],
+    "has a lock": lambda lines: [edited(lines[0], name="lock"), *lines],
+    "has a newline in a name": lambda lines: [edited(lines[0], name="run.yaml\n"), *lines],
     "lacks its end": lambda lines: lines[:-1],
     "lacks a line": lambda lines: [line for line in lines if "journal.jsonl" not in line],
     "has a line twice": lambda lines: [lines[0], *lines],
@@ -80,7 +84,7 @@ BAD: dict[str, Callable[[list[str]], list[str]]] = {
 @pytest.mark.parametrize("what", BAD)
 def test_a_parcel_that_is_not_sound_writes_nothing(tmp_path: Path, lines: list[str], what: str) -> None:
     (tmp_path / "to").mkdir()
-    with pytest.raises(LogError):
+    with pytest.raises(LogError, match="holds a file that no run has" if re.search("path|file|lock|newline", what) else None):
         unpack(BAD[what](lines), tmp_path / "to" / "home")
     assert list((tmp_path / "to").iterdir()) == []
 

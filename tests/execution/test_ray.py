@@ -24,7 +24,7 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture
 def executor() -> Iterator[RayExecutor]:
     with RayExecutor(ENTRY, "", workers=2, time_limit=20, memory_limit_gb=0.25) as made:
-        run_all(made, jobs_of(["sleep 0.2"] * 4))  # both are warm, and a job goes alone
+        run_all(made, jobs_of(["sleep 0.2"] * 4), patience=200)  # both are warm, and a job goes alone
         yield made
 
 
@@ -112,14 +112,14 @@ def test_a_worker_of_another_version_is_refused_by_name(monkeypatch: pytest.Monk
         RayExecutor(ENTRY, "", workers=1, time_limit=20, memory_limit_gb=0.25) as made,
         pytest.raises(ExecutorError, match=r"torch on the node \S+ is \S+, here 1\.0: scores would not compare; install torch==1\.0 there"),
     ):
-        run_all(made, jobs_of(["ok"]))
+        run_all(made, jobs_of(["ok"]), patience=200)
 
 
 def test_the_cpu_capability_and_the_threads_are_pinned() -> None:
     from evosearch.execution import Cluster
 
     with RayExecutor(ENTRY, "", workers=1, time_limit=20, memory_limit_gb=0.25, cluster=Cluster(capability="DEFAULT")) as made:
-        results = run_all(made, jobs_of(["threads", "capability"]))
+        results = run_all(made, jobs_of(["threads", "capability"]), patience=200)
     assert [results[index].error for index in range(2)] == ["1", "default"]
 
 
