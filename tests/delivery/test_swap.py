@@ -247,8 +247,8 @@ def test_functional_calls_are_reported_with_their_lines_and_rewritten_on_request
     assert torch.equal(found.undo()(x), old)
     with pytest.raises(SwapError, match="inplace=True cannot change the forward of the model itself"):
         evosearch.swap(model, {nn.ReLU: LEAKY}, functional="fx", inplace=True)
-    only = evosearch.swap(model, {torch.relu: LEAKY, "relu_1": "tanh"}, functional="fx")
-    assert {row.name: row.becomes for row in only.replaced} == {"relu_0": "max(0.1 * x, x)", "relu_1": "tanh(x)", "relu_2": "max(0.1 * x, x)"} or len(only.rows) == 3
+    only = evosearch.swap(model, {"relu_1": "tanh", torch.relu: "silu"}, functional="fx")  # one function stands for all that do the same
+    assert {row.name: row.becomes for row in only.replaced} == {"relu_0": "silu(x)", "relu_1": "tanh(x)", "relu_2": "silu(x)"}
 
 
 def test_functional_calls_inside_a_block_keep_the_rest_of_the_model():
