@@ -13,9 +13,13 @@ from evosearch.cli.judging import evaluate, inspect, tasks, transfer, verify
 from evosearch.cli.layers import explain, export, library, operators
 from evosearch.cli.proposing import mine
 from evosearch.cli.search import check, resume, run, top
+from evosearch.cli.swapping import slots, swap
 
 # in the order of --help; a formula may start with a minus sign
-for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify, transfer, mine, submit, logs, stop, fetch, doctor):
+_COMMANDS = (
+    run, resume, top, export, explain, tasks, operators, library, evaluate, verify, transfer, mine, slots, swap, submit, logs, stop, fetch, doctor,
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command(context_settings={"ignore_unknown_options": _command in (explain, evaluate)})(_command)
 _data = typer.Typer(help="Look at data files of your own.")
 _data.command()(inspect)

@@ -42,7 +42,7 @@ def test_a_resnet_gets_the_layer_and_undo_gives_the_same_bits():
     found = evosearch.swap(model, {nn.ReLU: LEAKY})
     assert [row.name for row in found.replaced] == ["relu", "layer1.0.relu", "layer1.1.relu", "layer2.0.relu"]
     reference = copy.deepcopy(model)
-    for name, module in reference.named_modules():
+    for module in list(reference.modules()):
         if hasattr(module, "relu"):
             module.relu = nn.LeakyReLU(0.1)
     assert torch.allclose(found.model(x), reference(x), atol=1e-6)
@@ -192,7 +192,7 @@ def test_errors_say_the_rule_and_the_fix(rules, words):
 def test_arguments_that_do_not_fit_are_refused():
     with pytest.raises(SwapError, match="report` or `fx"):
         evosearch.swap(nn.Sequential(nn.ReLU()), {nn.ReLU: "gelu"}, functional="all")
-    with pytest.raises(SwapError, match="put it into nn.Sequential"):
+    with pytest.raises(SwapError, match=r"put it into nn\.Sequential"):
         evosearch.swap(nn.ReLU(), {nn.ReLU: "gelu"})
     with pytest.raises(SwapError, match=r"takes a torch.nn.Module"):
         evosearch.swap("model", {nn.ReLU: "gelu"})
@@ -247,8 +247,8 @@ def test_functional_calls_are_reported_with_their_lines_and_rewritten_on_request
     assert torch.equal(found.undo()(x), old)
     with pytest.raises(SwapError, match="inplace=True cannot change the forward of the model itself"):
         evosearch.swap(model, {nn.ReLU: LEAKY}, functional="fx", inplace=True)
-    only = evosearch.swap(model, {torch.relu: LEAKY, "relu_1": "tanh"}, functional="fx")
-    assert {row.name: row.becomes for row in only.replaced} == {"relu_0": "max(0.1 * x, x)", "relu_1": "tanh(x)", "relu_2": "max(0.1 * x, x)"} or len(only.rows) == 3
+    only = evosearch.swap(model, {"relu_1": "tanh", torch.relu: "silu"}, functional="fx")  # one function stands for all that do the same
+    assert {row.name: row.becomes for row in only.replaced} == {"relu_0": "silu(x)", "relu_1": "tanh(x)", "relu_2": "silu(x)"}
 
 
 def test_functional_calls_inside_a_block_keep_the_rest_of_the_model():

@@ -38,6 +38,12 @@ def gaussian_inputs() -> Tensor:
     return torch.from_numpy(norm.ppf((np.arange(POINTS) + 0.5) / POINTS)).float()
 
 
+def quantiles(values: Tensor) -> Tensor:
+    """Values that stand for all of these, in order."""
+    inside = values[values.isfinite()].sort().values
+    return inside[torch.linspace(0, len(inside) - 1, min(POINTS, len(inside))).long()] if len(inside) else inside
+
+
 def fit(graph: Graph, old: Callable[[Tensor], Tensor], inputs: Tensor, values: Tensor | None = None) -> Fit | None:
     """Least squares over `inputs`, a vector; None where nothing finite is found. Deterministic."""
     with torch.no_grad():
@@ -49,23 +55,19 @@ def fit(graph: Graph, old: Callable[[Tensor], Tensor], inputs: Tensor, values: T
         return None
     free = [p for p in parameters(graph) if p.name not in ("weight", "bias")]
 
-    def at(point: Array) -> tuple[float, float, float]:
+    def at(sign: float, point: Array) -> tuple[float, float, float]:
         return _linear(evaluate(graph, {"x": sign * math.exp(point[0]) * x}, _values(free, point[1:])), y)
 
-    best: tuple[float, float, Array] | None = None
     limits = [(-math.log(STRETCH), math.log(STRETCH))] + [(-1.0, 1.0)] * len(free)
-    for sign in (1.0, -1.0):
-        starts = [np.array([b, *np.zeros(len(free))]) for b in np.linspace(*limits[0], 7)]
-        start = min(starts, key=lambda point: at(point)[0])
-        found = minimize(lambda point: at(point)[0], start, method="Nelder-Mead", bounds=limits, options={"xatol": 1e-4, "fatol": 1e-9, "maxiter": 200})
-        gap = float(min(found.fun, at(start)[0]))
-        point = found.x if found.fun <= gap else start
-        if math.isfinite(gap) and (best is None or gap < 0.9 * best[0]):  # a mirrored function only where it is clearly nearer
-            best = (gap, sign, point)
-    if best is None:
+    starts = [np.array([b, *np.zeros(len(free))]) for b in np.linspace(*limits[0], 7)]
+    plain, mirrored = (min((at(sign, point)[0], index) for index, point in enumerate(starts)) for sign in (1.0, -1.0))
+    sign, (first, index) = (-1.0, mirrored) if mirrored[0] < 0.5 * plain[0] else (1.0, plain)  # mirrored only where it is clearly nearer
+    if not math.isfinite(first):
         return None
-    gap, sign, point = best
-    _, a, c = at(point)
+    options = {"xatol": 1e-4, "fatol": 1e-9, "maxiter": 150}
+    found = minimize(lambda point: at(sign, point)[0], starts[index], method="Nelder-Mead", bounds=limits, options=options)
+    point = found.x if found.fun <= first else starts[index]
+    gap, a, c = at(sign, point)
     return Fit(scaled(_bound(graph, free, point[1:], sign * math.exp(point[0])), a, c), gap)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -13,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from evosearch.delivery.swap.slots import Function, Slot
-from evosearch.delivery.swap.trace import Tracer, called, in_place, later_users
+from evosearch.delivery.swap.trace import Tracer, called, freezes, in_place, later_users
 
 
 class CannotRewrite(Exception):
@@ -29,6 +27,7 @@ def rewritten(block: nn.Module, calls: Sequence[Slot], dropped: Collection[str] 
     graph = _trace(block)
     wanted = {slot.index: slot for slot in calls}
     made: dict[str, nn.Module] = {}
+    fused = set(dropped)
     number = 0
     for node in list(graph.nodes):
         slot = None
@@ -37,7 +36,8 @@ def rewritten(block: nn.Module, calls: Sequence[Slot], dropped: Collection[str] 
         module = block.get_submodule(str(node.target)) if node.op == "call_module" else None
         _keep_alias(node, module, slot is not None)
         source = node.args[0] if node.args else None
-        if isinstance(source, fx.Node) and source.op == "call_module" and source.target in dropped and len(source.users) == 1:
+        if isinstance(source, fx.Node) and source.op == "call_module" and source.target in fused:
+            fused.remove(str(source.target))  # only the one behind it
             node.replace_all_uses_with(source)
             graph.erase_node(node)
         elif slot is not None:
@@ -118,16 +118,9 @@ def _check(block: nn.Module) -> None:
     for parameter in inspect.signature(block.forward).parameters.values():
         if parameter.default is not parameter.empty or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise CannotRewrite(f"its forward has the optional argument `{parameter.name}`, and a trace would freeze what it is")
-    for function in [f for kind in type(block).__mro__ if not kind.__module__.startswith("torch.") for f in vars(kind).values() if inspect.isfunction(f)]:
-        if function.__name__ == "__init__":
-            continue
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-        except (OSError, TypeError, SyntaxError):
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and node.id in ("isinstance", "random") and function.__name__ == "forward":
-                raise CannotRewrite(f"its forward uses `{node.id}`, which a trace would freeze")
+    reason = freezes(block)
+    if reason:
+        raise CannotRewrite(reason)
 
 
 def _module(block: nn.Module, graph: fx.Graph, made: dict[str, nn.Module]) -> fx.GraphModule:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evosearch.delivery.swap.calibrate import batches_of, estimate, measured, watch
-from evosearch.delivery.swap.fit import can_fit, fit, gaussian_inputs, scaled
+from evosearch.delivery.swap.fit import can_fit, fit, gaussian_inputs, quantiles, scaled
 from evosearch.delivery.swap.layer import carry, ends_affine, make, obstacle
 from evosearch.delivery.swap.plan import Change, Plan, put
 from evosearch.delivery.swap.report import Edits, Swapped
@@ -124,7 +124,7 @@ def _matched(change: Change, graph: Graph) -> Graph:
     if not can_fit(graph):
         slot.note("not matched: the formula has statistics")
         return graph
-    inputs = torch.cat(change.seen.inputs).sort().values if change.seen and change.seen.inputs else gaussian_inputs()
+    inputs = quantiles(torch.cat(change.seen.inputs)) if change.seen and change.seen.inputs else gaussian_inputs()
     channels = slot.channels if isinstance(slot.old, nn.PReLU) and slot.old.num_parameters > 1 else None
     near = next(slot.old.parameters(), inputs)
 

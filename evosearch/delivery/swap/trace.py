@@ -161,13 +161,25 @@ def scan(module: nn.Module) -> Iterator[tuple[str, str, type[nn.Module]]]:
                 yield from _calls(function)
 
 
-def _calls(function: Any) -> Iterator[tuple[str, str, type[nn.Module]]]:
+def freezes(module: nn.Module) -> str:
+    """What the module's forward asks that a trace would answer once and for all; empty for nothing."""
+    tree = _tree(type(module).forward)
+    asked = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & {"isinstance", "random"} if tree else set()
+    return f"its forward uses `{min(asked)}`, which a trace would freeze" if asked else ""
+
+
+def _tree(function: Any) -> ast.Module | None:
     try:
-        lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
+        return ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):  # no file, or not Python
+        return None
+
+
+def _calls(function: Any) -> Iterator[tuple[str, str, type[nn.Module]]]:
+    tree = _tree(function)
+    if tree is None:
         return
-    file = Path(inspect.getsourcefile(function) or "?").name
+    file, first = Path(inspect.getsourcefile(function) or "?").name, inspect.getsourcelines(function)[1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.rstrip("_") in METHODS_AND_FUNCTIONS:
             home = ast.unparse(node.func.value)
@@ -217,6 +229,9 @@ def look(model: nn.Module, slots: list[Slot]) -> Seen:
     for slot in (*slots, *calls.values()):
         slot.sites = max(1, len(sites.get(id(slot), ())))
         _settle(slot, told.get(id(slot), set()))
+    for name, module in model.named_modules():
+        if not _is_torchs(module) and name not in {owner for owner, _ in calls} and (reason := freezes(module)):
+            failed.setdefault(name, reason)
     return Seen([*calls.values(), *_untraced(model, failed)], list(behind.values()))
 
 
