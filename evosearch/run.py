@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def _begin(directory: Path, config: Config, plugins: Sequence[PlugIn]) -> Config
     text = run_file(config, environment(config, plugins))
     with Log(directory) as log:
         if not (directory / "run.yaml").exists():
-            log.append([_mark(config)])
+            log.append([_mark(config, text)])
             write_atomically(directory / "run.yaml", text.encode())
             return config
     _refuse_changes(directory, stored(directory, plugins)[0], config)
@@ -199,9 +200,9 @@ def trusted(directory: Path, plugins: Sequence[PlugIn] = (), models: Sequence[st
     return config
 
 
-def _mark(config: Config) -> dict[str, Any]:
-    """The journal's record of what the run was begun with: run.yaml alone could be changed without a trace."""
-    return {"type": "config", "sha256": digest(Config.model_validate(config.model_dump()))}
+def _mark(config: Config, text: str) -> dict[str, Any]:
+    """The journal's record of what the run was begun with, and of run.yaml's bytes: that alone could be changed without a trace."""
+    return {"type": "config", "sha256": digest(Config.model_validate(config.model_dump())), "file": sha256(text.encode()).hexdigest()}
 
 
 def _refuse_changes(directory: Path, before: Config, after: Config) -> None:
@@ -267,7 +268,7 @@ def run(
     What has changed of budget and execution since the run was prepared is logged and stored, so that `resume` goes on with it.
     `on_start` is called once nothing is left that could refuse.
     """
-    with Log(directory) as log:
+    with Log(directory, config.execution.segment_rows) as log:
         for notice in log.notices:
             on_notice(notice)
         before, recorded = stored(directory, plugins)
@@ -275,8 +276,9 @@ def run(
         study = open_study(config, log)
         changes = _changes(before, config)
         if changes:
-            log.append([{"type": "change", "config": list(changes.values())}, _mark(config)])
-            write_atomically(directory / "run.yaml", run_file(config, recorded).encode())
+            text = run_file(config, recorded)
+            log.append([{"type": "change", "config": list(changes.values())}, _mark(config, text)])
+            write_atomically(directory / "run.yaml", text.encode())
         has_begun = bool(log.marks("result") or log.marks("part"))
         clock = Clock(config.budget.minutes, seconds_spent(directory, has_begun, on_notice))
         with _interruptible() as interrupted, _executor(config, plugins, directory) as executor:

@@ -240,7 +240,7 @@ def test_a_layer_cache_that_cannot_be_written_is_refused_with_its_folder(tmp_pat
 @pytest.mark.parametrize(
     ("out", "message"),
     [("file", "a part of that path is a file"), ("file/run", "a part of that path is a file"), ("/proc/nope", "choose a folder that you may write to"),
-     ("x" * 300, "choose a shorter name"), ("full", r"run.yaml cannot be written \(No space left on device\); make room")],
+     ("x" * 300, "choose a shorter name"), ("full", r"run.yaml cannot be written \(No space left on device; \d+ bytes free\); make room")],
 )  # fmt: skip
 def test_a_folder_that_cannot_be_written_is_one_line_with_the_fix(tmp_path, monkeypatch, out, message):
     (tmp_path / "file").touch()
