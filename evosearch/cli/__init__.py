@@ -12,10 +12,12 @@ from evosearch.cli.judging import evaluate, inspect, tasks, transfer, verify
 from evosearch.cli.layers import explain, export, library, operators
 from evosearch.cli.proposing import mine
 from evosearch.cli.search import check, resume, run, top
+from evosearch.cli.upkeep import check as check_run
+from evosearch.cli.upkeep import repair
 
 # in the order of --help; a formula may start with a minus sign
-for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify, transfer, mine):
-    app.command(context_settings={"ignore_unknown_options": _command in (explain, evaluate)})(_command)
+for _command in (run, resume, top, check_run, repair, export, explain, tasks, operators, library, evaluate, verify, transfer, mine):
+    app.command(_command.__name__, context_settings={"ignore_unknown_options": _command in (explain, evaluate)})(_command)
 _data = typer.Typer(help="Look at data files of your own.")
 _data.command()(inspect)
 app.add_typer(_data, name="data")

@@ -48,20 +48,30 @@ def rows_of_part(data: bytes, path: Path) -> list[Row]:
     """The rows in a part's bytes, within bounds of memory. Raises LogError."""
     try:
         # without threads: Arrow's let go of Python's bytes while the interpreter ends, and 1 process in 20 aborted at its exit
-        with _bounded(), pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False) as file:
+        texts = [name for name in pq.read_schema(pa.BufferReader(data)).names if COLUMNS.get(name) is str]
+        with _bounded(), pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts, page_checksum_verification=True, pre_buffer=False) as file:
             cells = file.metadata.num_rows * file.metadata.num_columns
             if cells > _MAX_CELLS:
                 raise LogError(f"{path} declares {cells} cells, more than any part that evosearch writes; restore it from a copy")
-            rows = _unflatten(file.read(use_threads=False))
+            table = file.read(use_threads=False)
+            if (size := _opened(table)) > _ROOM // 2:
+                raise MemoryError(size)
+            rows = _unflatten(table)
     except LogError:
         raise
     except (MemoryError, OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
-        what = f"opens into more than {_ROOM >> 20} MiB" if isinstance(error, MemoryError) else " ".join(str(error).split())[:120]
+        what = f"opens into more than {_ROOM >> 21} MiB" if isinstance(error, MemoryError) else " ".join(str(error).split())[:120]
         raise LogError(f"{path} is damaged ({what}); restore it from a copy") from None
     fault = next((fault for row in rows if (fault := row_fault(row))), None)
     if fault:
         raise LogError(f"{path} is damaged ({fault}); restore it from a copy")
     return rows
+
+
+def _opened(table: pa.Table) -> int:
+    """Bytes that a table's texts take when each is written out: a text of a megabyte that is there a thousand times is stored once."""
+    chunks = [chunk for column in table.columns if pa.types.is_dictionary(column.type) for chunk in column.chunks]
+    return int(table.nbytes) + sum(len(chunk) * max((len(text or "") for text in chunk.dictionary.to_pylist()), default=0) for chunk in chunks)
 
 
 @contextmanager
@@ -70,6 +80,7 @@ def _bounded() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
+    pa.allocate_buffer(1)  # with which Arrow reserves its first gigabyte of addresses: that is not what a part takes
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + _ROOM if soft == resource.RLIM_INFINITY else min(soft, used + _ROOM)

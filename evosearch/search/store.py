@@ -122,7 +122,7 @@ class Log:
         if torn:
             lost = self._path.stat().st_size - sound
             self.notices.append(f"dropped a torn last line of {lost} bytes in {self._path}; every complete record is kept")
-        segment = _segment(self.directory, records)
+        segment = segment_of(self.directory, records)
         newer = [part for part in parts(self.directory) if part > part_path(self.directory, segment)]
         if newer:
             raise LogError(f"{self._path} is older than {newer[-1].name}: it is an old copy; restore the newest one")
@@ -182,11 +182,11 @@ def read_records(directory: Path) -> tuple[list[dict[str, Any]], bool]:
     if not (directory / "run.yaml").exists():
         raise LogError(f"{directory} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
     records, _, torn = read_journal(directory / "journal.jsonl")
-    _segment(directory, records)
+    segment_of(directory, records)
     return records, torn
 
 
-def _segment(directory: Path, records: Sequence[Mapping[str, Any]]) -> int:
+def segment_of(directory: Path, records: Sequence[Mapping[str, Any]]) -> int:
     """The open segment's number. Raises LogError when the journal is gone or of another version."""
     path = directory / "journal.jsonl"
     if not records:
