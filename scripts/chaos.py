@@ -1,14 +1,16 @@
-"""What is promised of a run, under attack: `kill` ends everything at random moments, `full` takes the disk's room. Exit code 1 for any loss.
+"""What is promised of a run, under attack: `kill` ends all at random moments, `full` takes the room, `flips` turns bits. Exit code 1 for any loss.
 
     python scripts/chaos.py kill --kills 200                    # local and Ray runs in turn: half an hour or more
     python scripts/chaos.py kill --kills 20 --executor local
     python scripts/chaos.py full --points 50                    # as root, on a tmpfs of its own
+    python scripts/chaos.py flips --flips 2000                  # of every file of a finished run: does `evosearch check` find each?
 
 A quick search of a toy task is run once undisturbed, then again and again. `kill`: kill -9 of the driver, its workers, and all of
 Ray's processes, in random order, while it starts, searches, closes a segment, resumes, or checks its pick; the same command
 resumes it until it ends. Every evaluation leaves a line in a ledger outside the run's folder, which the worker writes before it begins.
 Judged after every kill and at the end: no result that was in the log is lost or changed, none is evaluated again, at most a window of
-evaluations a kill is repeated, the folder can be read, and the table of candidates is that of the undisturbed run.
+evaluations a kill is repeated, the folder can be read, and the table of candidates is that of the undisturbed run. `full`: the driver
+ends with code 2 and one line that names a path and the free bytes; once there is room the same command goes on. The rest is judged alike.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evosearch.search.soundness import examine
 from evosearch.search.store import LogError, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -293,17 +297,113 @@ def kill(kills: int, executors: list[str], seed: int, folder: Path) -> bool:
     return sound
 
 
+def fill(disk: Path, rng: random.Random) -> None:
+    """Takes the room that is left, but for a page or two: so it is another write that is refused each time."""
+    with open(disk / "filler", "wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(b"\0" * 4096)
+        except OSError:
+            filler.truncate(max(0, filler.tell() - 4096 * rng.choice([0, 0, 1, 2, 4, 8])))
+
+
+def one_fill(run: Attacked, rng: random.Random) -> bool:
+    """Starts the run and fills its disk at a random moment; True when it ended before that had an effect."""
+    assert run.disk is not None
+    driver = run.start()
+    lines = run.ledger().total() + rng.randint(0, 10)
+    if wait_for(driver, lambda: run.ledger().total() >= lines and (run.directory / "run.yaml").exists()):
+        time.sleep(rng.uniform(0, 0.1))
+        fill(run.disk, rng)
+    code = driver.wait()
+    (run.disk / "filler").unlink(missing_ok=True)
+    if code == 0:
+        return True
+    run.attacks["full"] += 1
+    said = [line for line in run.output().splitlines() if line.startswith("evosearch: ")]
+    right = len(said) == 1 and re.search(r" cannot be written \(No space left on device; \d+ bytes free\); make room", said[0])
+    if code != 2 or not right or str(run.directory) not in said[0] or "Traceback" in run.output():
+        run.faults.append(f"ended with code {code}: {run.output()[-600:]}")
+    if tagged(run.tag):
+        time.sleep(3)
+        run.faults += [f"process {process} was left behind" for process in tagged(run.tag)]
+    run.look()
+    return False
+
+
+def full(points: int, seed: int, folder: Path) -> bool:
+    """A tmpfs of a few megabytes, filled as often as asked for; whether all is well."""
+    if os.geteuid() != 0:
+        print("skipped: mounting a tmpfs needs root")
+        return True
+    rng, done, sound, number = random.Random(seed), 0, True, 0
+    reference, _ = undisturbed(folder / "undisturbed")
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", str(disk)], check=True)
+    try:
+        while done < points:
+            run = Attacked(folder / f"run-{number}", "local", disk=disk)
+            while not (ended := one_fill(run, rng)) and done + run.attacks.total() < points:
+                pass
+            if not ended and run.start().wait() != 0:
+                run.faults.append(f"could not be resumed: {run.output()[-600:]}")
+            print(f"run {number} {run.judge(reference)}", flush=True)
+            done, sound, number = done + run.attacks.total(), sound and not run.faults, number + 1
+            shutil.rmtree(run.directory)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    print(f"{done} times full over {number} runs: {'all sound' if sound else 'NOT SOUND'}")
+    return sound
+
+
+def flips(count: int, seed: int, folder: Path) -> bool:
+    """As many single bits, spread evenly over the kinds of files of a finished run and then over their bits; whether check finds each."""
+    undisturbed(folder / "undisturbed")
+    rng, directory = random.Random(seed), folder / "undisturbed" / "run"
+    kinds = [[directory / name] for name in ("journal.jsonl", "run.yaml", "status.json", "summary.json")] + [sorted(directory.glob("results/*.parquet"))]
+    if any(finding.sound is not True for finding in examine(directory, WINDOW)):
+        print("the undisturbed run is not sound")
+        return False
+    tried, missed = Counter[str](), []
+    for number in range(count):
+        kind = kinds[number % len(kinds)]
+        file = rng.choice(kind)
+        before = file.read_bytes()
+        bit = rng.randrange(8 * len(before))
+        changed = bytearray(before)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        if not any(finding.sound is False for finding in examine(directory, WINDOW)):
+            missed.append(f"bit {bit} of {file.name}")
+        file.write_bytes(before)
+        tried["parts" if len(kind) > 1 else file.name] += 1
+    shown = ", ".join(f"{number} of {name}" for name, number in tried.items())
+    print(f"{count} flipped bits ({shown}): {len(missed)} accepted {missed[:5] or ''}")
+    return not missed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     killing = commands.add_parser("kill")
     killing.add_argument("--kills", type=int, default=200)
     killing.add_argument("--executor", choices=["local", "ray", "both"], default="both")
-    killing.add_argument("--seed", type=int, default=0)
+    filling = commands.add_parser("full")
+    filling.add_argument("--points", type=int, default=50)
+    flipping = commands.add_parser("flips")
+    flipping.add_argument("--flips", type=int, default=2000)
+    for command in (killing, filling, flipping):
+        command.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    executors = ["local", "ray"] if arguments.executor == "both" else [arguments.executor]
-    sound = kill(arguments.kills, executors, arguments.seed, folder)
+    if arguments.command == "kill":
+        executors = ["local", "ray"] if arguments.executor == "both" else [arguments.executor]
+        sound = kill(arguments.kills, executors, arguments.seed, folder)
+    elif arguments.command == "full":
+        sound = full(arguments.points, arguments.seed, folder)
+    else:
+        sound = flips(arguments.flips, arguments.seed, folder)
     if sound:
         shutil.rmtree(folder)
     else:

@@ -110,8 +110,6 @@ def sealed(record: Mapping[str, Any]) -> bytes:
 
 
 def is_sealed(data: bytes) -> bool | None:
-    """Whether the bytes are those that `sealed` wrote; None for a file without a seal, as versions before wrote it."""
+    """Whether the bytes are those that `sealed` wrote; None where there is no seal, as in the files of versions before."""
     seal = _SEAL.search(data)
-    if seal is None:
-        return False if b"crc32" in data[-40:] else None
-    return int(seal[1], 16) == zlib.crc32(data[: seal.start()])
+    return None if seal is None else int(seal[1], 16) == zlib.crc32(data[: seal.start()])

@@ -18,6 +18,7 @@ from evosearch.search.files import TEMPORARY, LogError, is_sealed, read_bytes, w
 from evosearch.search.journal import frame, read_journal, unframed
 from evosearch.search.lock import Lock, refuse_if_held
 from evosearch.search.segments import part_path
+from evosearch.search.soundness import is_of_files_with_seals
 
 _TRIED = 2**16  # bytes in which a flipped bit is looked for one by one
 
@@ -48,7 +49,7 @@ class _Repair:
             self._run_file([r["file"] for r in records if r["type"] == "config" and "file" in r])
             self._parts(records)
         for name, rest in (("status.json", "budget.minutes counts from the next resume on"), ("summary.json", "the next resume makes it anew")):
-            self._derived(self.directory / name, rest)
+            self._derived(self.directory / name, rest, is_of_files_with_seals(records))
         return self.done, self.left
 
     def _journal(self) -> list[dict[str, Any]]:
@@ -130,7 +131,7 @@ class _Repair:
                 return
         self.left.append(f"{path}: missing, and its rows are nowhere else; restore it from a copy")
 
-    def _derived(self, path: Path, rest: str) -> None:
+    def _derived(self, path: Path, rest: str, seals: bool) -> None:
         try:
             data = read_bytes(path)
         except FileNotFoundError:
@@ -138,7 +139,8 @@ class _Repair:
         except LogError as error:
             self.left.append(str(error))
             return
-        if is_sealed(data) is False:
+        sealed = is_sealed(data)
+        if sealed is False or (sealed is None and seals):
             self._keep(path, data)
             if not self.dry_run:
                 path.unlink()

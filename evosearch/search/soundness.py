@@ -36,16 +36,18 @@ def examine(directory: Path, window: int | None = None) -> list[Finding]:
     """Every finding, sound or not. With the run's `window` it is also known which rows must be there. Raises LogError for a folder that is no run."""
     if not os.path.lexists(directory / "run.yaml") and not os.path.lexists(directory / "journal.jsonl"):
         raise LogError(f"{directory} is not a run (it has neither run.yaml nor journal.jsonl); give the folder that `run --out` was given")
-    status = _sealed(directory, "status.json", "budget.minutes counts from now on once it is removed")  # first: it may only be older than the log
+    status = _read_seal(directory, "status.json")  # first: it may only be older than the log
     found: list[Finding] = []
     records = _journal(directory, found)
+    seals = is_of_files_with_seals(records or ())
     _kinds(directory, found)
     found.append(_run_file(directory, records))
     rows = _parts(directory, records, found)
     if rows is not None and records is not None:
         rows += rows_of(records)
         found += [_rows(rows, window), _scales(records), _told(directory, rows)]
-    found += [status, _sealed(directory, "summary.json", "`evosearch resume` makes it anew once it is removed")]
+    found.append(_sealed("status.json", status, seals, "budget.minutes counts from now on once it is removed"))
+    found.append(_sealed("summary.json", _read_seal(directory, "summary.json"), seals, "`evosearch resume` makes it anew once it is removed"))
     return [finding for finding in found if finding.text]
 
 
@@ -205,12 +207,24 @@ def _told(directory: Path, rows: Sequence[Row]) -> Finding:
     return Finding("", True, "")
 
 
-def _sealed(directory: Path, name: str, fix: str) -> Finding:
+def is_of_files_with_seals(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the run was begun by a version that seals status.json and summary.json: then a file without is not what was written."""
+    return any("file" in record for record in records if record["type"] == "config")
+
+
+def _read_seal(directory: Path, name: str) -> bool | str | None:
+    """What `is_sealed` says of the file, or why it cannot be read; "" for none."""
     try:
-        sound = is_sealed(read_bytes(directory / name, _SMALL))
+        return is_sealed(read_bytes(directory / name, _SMALL))
     except FileNotFoundError:
-        return Finding(name, True, "")
+        return ""
     except LogError as error:
-        return Finding(name, False, str(error))
+        return str(error)
+
+
+def _sealed(name: str, found: bool | str | None, seals: bool, fix: str) -> Finding:
+    if isinstance(found, str):
+        return Finding(name, not found, found)
+    sound = False if found is None and seals else found
     texts = {True: "its checksum holds", False: f"not the bytes that were written; {fix}", None: "no checksum: written by an older version"}
     return Finding(name, sound, texts[sound])

@@ -132,7 +132,10 @@ class Log:
         numbered = [{**record, "n": number} for number, record in enumerate(records)]
         self._close_journal()  # from here on the old journal takes nothing more, whatever fails
         write_atomically(self._path, b"".join(frame(record) for record in numbered))
-        self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        try:
+            self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        except OSError as error:
+            raise unwritable(self._path, error) from error
         self._records = numbered
 
     def _close_journal(self) -> None:
