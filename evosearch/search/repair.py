@@ -19,6 +19,7 @@ from evosearch.search.journal import frame, read_journal, unframed
 from evosearch.search.lock import Lock, refuse_if_held
 from evosearch.search.segments import part_path
 from evosearch.search.soundness import is_of_files_with_seals
+from evosearch.search.store import check_version
 
 _TRIED = 2**16  # bytes in which a flipped bit is looked for one by one
 
@@ -59,7 +60,11 @@ class _Repair:
             records, sound, torn = read_journal(path)
         except LogError as error:
             return self._damaged_journal(path, str(error))
-        if torn:
+        if records:
+            check_version(path, records[0])
+        else:
+            self.left.append(f"{path}: missing or without a whole record; restore it from a copy")
+        if torn and records:
             data = read_bytes(path)
             self._write(path, data, data[:sound], f"cut the last {len(data) - sound} bytes, which are no whole record: nobody was told that they were written")
         return records

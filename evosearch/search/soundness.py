@@ -16,7 +16,7 @@ from evosearch.job import STAGES, STATUSES
 from evosearch.search.files import TEMPORARY, LogError, is_sealed, read_bytes
 from evosearch.search.journal import Row, read_journal, rows_of
 from evosearch.search.segments import part_path, part_rows, parts, rows_of_part
-from evosearch.search.store import segment_of
+from evosearch.search.store import check_version, segment_of
 from evosearch.search.study import FINAL_INDEX
 
 _MAX_RUN_FILE = 1_000_000  # bytes
@@ -33,7 +33,10 @@ class Finding:
 
 
 def examine(directory: Path, window: int | None = None) -> list[Finding]:
-    """Every finding, sound or not. With the run's `window` it is also known which rows must be there. Raises LogError for a folder that is no run."""
+    """Every finding, sound or not. With the run's `window` it is also known which rows must be there.
+
+    Raises LogError for a folder that is no run, or one of another version.
+    """
     if not os.path.lexists(directory / "run.yaml") and not os.path.lexists(directory / "journal.jsonl"):
         raise LogError(f"{directory} is not a run (it has neither run.yaml nor journal.jsonl); give the folder that `run --out` was given")
     status = _read_seal(directory, "status.json")  # first: it may only be older than the log
@@ -56,6 +59,12 @@ def _journal(directory: Path, found: list[Finding]) -> list[dict[str, Any]] | No
     path = directory / "journal.jsonl"
     try:
         records, sound, torn = read_journal(path)
+    except LogError as error:
+        found.append(Finding("journal.jsonl", False, str(error)))
+        return None
+    if records:
+        check_version(path, records[0])  # which is no damage: it raises
+    try:
         segment = segment_of(directory, records)
     except LogError as error:
         found.append(Finding("journal.jsonl", False, str(error)))

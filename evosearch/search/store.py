@@ -197,10 +197,15 @@ def segment_of(directory: Path, records: Sequence[Mapping[str, Any]]) -> int:
         if others:
             raise LogError(f"{path} is missing or empty although {others} there; restore it from a copy, or start anew with another --out")
         return 0
-    if records[0]["type"] != "open" or records[0].get("format") != FORMAT:
-        found = str(records[0].get("format"))[:20] if records[0]["type"] == "open" else "unknown"
-        raise LogError(f"{path} is of another version than {FORMAT}: {found}; use the evosearch that wrote it")
+    check_version(path, records[0])
     return int(records[0]["segment"])
+
+
+def check_version(path: Path, first: Mapping[str, Any]) -> None:
+    """Raises LogError for a journal of another format than this program's, by its number."""
+    if first["type"] != "open" or first.get("format") != FORMAT:
+        found = str(first.get("format"))[:20] if first["type"] == "open" else "unknown"
+        raise LogError(f"{path} is of another version than {FORMAT}: {found}; use the evosearch that wrote it")
 
 
 def _rows(directory: Path, records: list[dict[str, Any]]) -> list[Row]:
