@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-NOTICE = 25.0  # seconds for what is in flight: whoever sends SIGTERM sends SIGKILL 30 s later
+NOTICE = 22.0  # seconds for what is in flight: whoever sends SIGTERM sends SIGKILL 30 s later, and closing takes a few
 KINDLY = (signal.SIGTERM, signal.SIGHUP)
 
 

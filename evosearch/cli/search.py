@@ -100,6 +100,8 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
             config, directory, progress, lambda text: print(text, flush=True), plugins, lambda: progress.begin([banner, *data], config.judging.pairs)
         )
     progress.end()
+    if not finished and signals[:1] != [signal.SIGINT]:  # whoever sent SIGTERM does not wait for a page
+        return False
     reading = read(directory, config)
     if finished and not stored_summary(reading)[0]:
         print("measuring and simplifying the final table", flush=True)
@@ -140,7 +142,7 @@ def _acknowledged(signals: list[int]) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(before)
         os.close(writing)
-        speaker.join()
+        speaker.join(1.0)
 
 
 def _show(reading: Reading) -> None:
