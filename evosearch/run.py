@@ -7,10 +7,9 @@ import platform
 import random
 import re
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from evosearch.search.store import TEMPORARY, Log, read_journal, unwritable, wri
 from evosearch.search.study import Settings, Study
 from evosearch.sections import Config
 from evosearch.space import SearchSpace
+from evosearch.stopping import Stop, heard
 
 STATES = "states"  # the folder of long trainings under way
 MAY_CHANGE = r"(budget|execution)\..*|data\..*\.path"  # on resume; the device is part of the fingerprint and may not
@@ -161,7 +161,7 @@ def _begin(directory: Path, config: Config, plugins: Sequence[PlugIn]) -> Config
     text = run_file(config, environment(config, plugins))
     with Log(directory) as log:
         if not (directory / "run.yaml").exists():
-            log.append([_mark(config)])
+            log.append([_mark(config, text)])
             write_atomically(directory / "run.yaml", text.encode())
             return config
     _refuse_changes(directory, stored(directory, plugins)[0], config)
@@ -203,9 +203,9 @@ def trusted(directory: Path, plugins: Sequence[PlugIn] = (), models: Sequence[st
     return config
 
 
-def _mark(config: Config) -> dict[str, Any]:
-    """The journal's record of what the run was begun with: run.yaml alone could be changed without a trace."""
-    return {"type": "config", "sha256": digest(Config.model_validate(config.model_dump()))}
+def _mark(config: Config, text: str) -> dict[str, Any]:
+    """The journal's record of what the run was begun with, and of run.yaml's bytes: that alone could be changed without a trace."""
+    return {"type": "config", "sha256": digest(Config.model_validate(config.model_dump())), "file": sha256(text.encode()).hexdigest()}
 
 
 def _refuse_changes(directory: Path, before: Config, after: Config) -> None:
@@ -271,7 +271,7 @@ def run(
     What has changed of budget and execution since the run was prepared is logged and stored, so that `resume` goes on with it.
     `on_start` is called once nothing is left that could refuse.
     """
-    with Log(directory) as log:
+    with Log(directory, config.execution.segment_rows) as log:
         for notice in log.notices:
             on_notice(notice)
         before, recorded = stored(directory, plugins)
@@ -279,14 +279,16 @@ def run(
         study = open_study(config, log)
         changes = _changes(before, config)
         if changes:
-            log.append([{"type": "change", "config": list(changes.values())}, _mark(config)])
-            write_atomically(directory / "run.yaml", run_file(config, recorded).encode())
+            text = run_file(config, recorded)
+            log.append([{"type": "change", "config": list(changes.values())}, _mark(config, text)])
+            write_atomically(directory / "run.yaml", text.encode())
         has_begun = bool(log.marks("result") or log.marks("part"))
         clock = Clock(config.budget.minutes, seconds_spent(directory, has_begun, on_notice))
-        with _interruptible() as interrupted, _executor(config, plugins, directory) as executor:
+        with heard() as stop, _executor(config, plugins, directory) as executor:
+            stop.listen()  # again: Ray took SIGTERM
             if on_start:
                 on_start()
-            _loop(study, executor, clock, interrupted, on_progress)
+            _loop(study, executor, clock, stop, on_progress)
         finished = not study.wants_more()
         if finished:  # of jobs that were killed by a limit
             shutil.rmtree(directory / STATES, ignore_errors=True)
@@ -310,18 +312,18 @@ def _executor(config: Config, plugins: Sequence[PlugIn], directory: Path) -> Exe
     )  # fmt: skip
 
 
-def _loop(study: Study, executor: Executor, clock: Clock, interrupted: Callable[[], bool], on_progress: OnProgress | None) -> None:
+def _loop(study: Study, executor: Executor, clock: Clock, stop: Stop, on_progress: OnProgress | None) -> None:
     while study.wants_more() or executor.in_flight:
         if clock.is_over:
             study.stop_asking()
-        if not interrupted():
+        if not stop.asked:
             replayed = study.replayed
             jobs = study.ask(executor.free_slots())
             clock.tick(study.is_asking and study.replayed == replayed)  # what was counted then is not counted again
             for job in jobs:
                 (study.log.directory / "summary.json").unlink(missing_ok=True)  # the run grows past it
                 executor.submit(job)
-        elif not executor.in_flight:
+        elif stop.is_over or not executor.in_flight:
             return
         if executor.in_flight:
             results = executor.poll(0.5)
@@ -331,21 +333,3 @@ def _loop(study: Study, executor: Executor, clock: Clock, interrupted: Callable[
         study.log.write_status(study.progress() | {"finished": False, "seconds": round(clock.seconds, 1)})
         if on_progress:
             on_progress(study, executor)
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C or SIGTERM lets what is in flight finish; a Ctrl-C after either stops at once."""
-    seen: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        seen.append(number)
-        if number == signal.SIGINT and len(seen) > 1:
-            raise KeyboardInterrupt
-
-    before: Mapping[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -17,6 +17,7 @@ FLOORS = {
     "job": {"job"},
     "meaning": {"language", "meaning"},
     "source": {"source"},
+    "stopping": {"stopping"},
     "compiler": {"language", "meaning", "compiler", "source"},
     "plugin": {"language", "compiler", "plugin", "source"},
     "space": {"language", "meaning", "space"},
@@ -26,7 +27,8 @@ FLOORS = {
     "benchmarks": {"language", "meaning", "search", "benchmarks"},
     "judging": {"language", "meaning", "compiler", "plugin", "dataset", "judging", "job"},
     "execution": {"job", "execution"},
-    "run": {"language", "meaning", "space", "proposers", "search", "compiler", "plugin", "dataset", "judging", "execution", "job", "config", "sections", ""},
+    "run": {"language", "meaning", "space", "proposers", "search", "compiler", "plugin", "dataset", "judging", "execution", "job", "config", "sections", ""}
+    | {"stopping"},
     "verification": {"dataset", "search", "judging", "job", "plugin", "config", "run", "evaluation", "delivery", "rerank"},
     "mining": {"language", "meaning", "space", "proposers", "judging", "config", "delivery"},
     "transfer": {"dataset", "language", "search", "judging", "plugin", "config", "evaluation", "delivery"},
@@ -36,7 +38,7 @@ FLOORS = {
 }
 ONE_FILE = {
     "sympy": "meaning/symbolic.py", "deap": "proposers/variation.py", "optuna": "proposers/bayes.py",
-    "pyarrow": "search/store.py", "ray": "execution/ray.py", "PIL": "dataset/images.py",
+    "pyarrow": "search/segments.py", "ray": "execution/ray.py", "PIL": "dataset/images.py",
 }  # fmt: skip
 ALSO = {  # the log of a run, the tables of a user, the open tables; who varies, who stays
     "pyarrow": {"dataset/tables.py", "benchmarks/parquet.py"}, "deap": {"proposers/selection.py"},

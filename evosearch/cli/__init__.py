@@ -14,13 +14,16 @@ from evosearch.cli.layers import explain, export, library, operators
 from evosearch.cli.proposing import mine
 from evosearch.cli.search import check, resume, run, top
 from evosearch.cli.swapping import slots, swap
+from evosearch.cli.upkeep import check as check_run
+from evosearch.cli.upkeep import repair
 
 # in the order of --help; a formula may start with a minus sign
 _COMMANDS = (
-    run, resume, top, export, explain, tasks, operators, library, evaluate, verify, transfer, mine, slots, swap, submit, logs, stop, fetch, doctor,
+    run, resume, top, check_run, repair, export, explain, tasks, operators, library, evaluate, verify, transfer, mine, slots, swap,
+    submit, logs, stop, fetch, doctor,
 )  # fmt: skip
 for _command in _COMMANDS:
-    app.command(context_settings={"ignore_unknown_options": _command in (explain, evaluate)})(_command)
+    app.command(_command.__name__, context_settings={"ignore_unknown_options": _command in (explain, evaluate)})(_command)
 _data = typer.Typer(help="Look at data files of your own.")
 _data.command()(inspect)
 app.add_typer(_data, name="data")

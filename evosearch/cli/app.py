@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO, cast
 
 import typer
 
@@ -50,6 +51,45 @@ def printable(text: str) -> str:
 
 def print_lines(lines: Sequence[str]) -> None:
     print(printable("\n".join(lines)), flush=True)
+
+
+class _Sturdy:
+    """A stream that falls silent where its reader is gone, a terminal that was closed or a pipe: what is done goes on without it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._broken = stream, False
+
+    def write(self, text: str) -> int:
+        self._guarded(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._guarded(self._stream.flush)
+
+    def _guarded(self, act: Callable[[], object]) -> None:
+        if self._broken:
+            return
+        try:
+            act()
+        except OSError:  # nobody is left to be told
+            self._broken = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def sturdy_output() -> Iterator[None]:
+    """Printing may fail, as it does once a terminal is closed, and nothing that is being done may fail by it."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _Sturdy(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
 
 
 def load_plugins(paths: Sequence[Path] | None) -> tuple[PlugIn, ...]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from evosearch.cli.app import AcceptNew, Models, Plugins, Run, Set, load_plugins, print_lines, width
+from evosearch.cli.app import AcceptNew, Models, Plugins, Run, Set, load_plugins, print_lines, sturdy_output, width
+from evosearch.search.lock import refuse_if_held
 
 if TYPE_CHECKING:
     from evosearch.delivery.summary import Reading
@@ -36,6 +37,7 @@ def run(
     accept_new_environment: AcceptNew = False,
 ) -> None:
     """Run a search, or resume it."""
+    refuse_if_held(out)
     from evosearch.config import load
 
     plugins = load_plugins(plugin)
@@ -46,6 +48,7 @@ def run(
 
 def resume(directory: Run, plugin: Plugins = None, model: Models = None, accept_new_environment: AcceptNew = False) -> None:
     """Go on with a run as it was configured."""
+    refuse_if_held(directory)
     from evosearch.run import trusted
 
     plugins = load_plugins(plugin)
@@ -53,18 +56,34 @@ def resume(directory: Run, plugin: Plugins = None, model: Models = None, accept_
 
 
 def _search(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn]) -> None:
-    try:
-        finished = _searched(config, directory, accept_new_environment, plugins)
-    except KeyboardInterrupt:
-        print("\nevosearch: stopped at once; what was told is kept, and `evosearch resume` goes on", file=sys.stderr)
-        raise typer.Exit(130) from None
-    if not finished:
-        print(f"\nstopped; everything told is in {directory}. Go on with: evosearch resume {directory}")
-        raise typer.Exit(130)
+    """Searches, and says of every end before the end what happened, what is safe, and how to go on; exit code 128 + the signal's number."""
+    from evosearch.stopping import Stopped, raised
+
+    given = "".join(f" --plugin {plugin.name}" for plugin in plugins)
+    signals: list[int] = []
+    with sturdy_output():
+        try:
+            with raised():
+                finished = _searched(config, directory, accept_new_environment, plugins, signals)
+            if finished:
+                return
+            what, stream = f"stopped{_by(signals)}", sys.stdout
+        except KeyboardInterrupt:
+            what, stream = "stopped at once", sys.stderr
+        except Stopped as stopped:
+            signals.append(stopped.number)
+            what, stream = f"stopped{_by(signals)}", sys.stderr
+        safe = f"everything told is in {directory}, and what was in flight is asked again"
+        print(f"\n{what}; {safe}. Go on with: evosearch resume {directory}{given}", file=stream)
+    raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
 
 
-def _searched(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn]) -> bool:
-    """Runs the search and shows what it found; False when it was interrupted."""
+def _by(signals: Sequence[int]) -> str:
+    return f" by {signal.Signals(signals[0]).name}" if signals and signals[0] != signal.SIGINT else ""
+
+
+def _searched(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn], signals: list[int]) -> bool:
+    """Runs the search and shows what it found; False when it was interrupted, by `signals`."""
     from evosearch import run as running
     from evosearch.delivery.inspection import briefs
     from evosearch.delivery.progress import Progress
@@ -77,11 +96,13 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
     banner = f"run {directory}: {functions} functions ({functions - baselines - seeds} to find + {beside}), executor {config.execution.executor}"
     data = briefs(running.files_of(config), config.judging.pairs) + ([seed_line(config.seeds, ())] if config.seeds else [])
     progress = Progress(sys.stdout, width() if sys.stdout.isatty() else None)
-    with _acknowledged():
+    with _acknowledged(signals):
         finished = running.run(
             config, directory, progress, lambda text: print(text, flush=True), plugins, lambda: progress.begin([banner, *data], config.judging.pairs)
         )
     progress.end()
+    if not finished and signals[:1] != [signal.SIGINT]:  # whoever sent SIGTERM does not wait for a page
+        return False
     reading = read(directory, config)
     if finished and not stored_summary(reading)[0]:
         print("measuring and simplifying the final table", flush=True)
@@ -96,25 +117,33 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
 
 
 @contextmanager
-def _acknowledged() -> Iterator[None]:
-    """Says at once that a Ctrl-C was heard. The byte that Python writes for a signal wakes a thread; run.py does what is to be done."""
+def _acknowledged(signals: list[int]) -> Iterator[None]:
+    """Says at once that a signal was heard, and notes it. The byte that Python writes for one wakes a thread; run.py does what is to be done."""
+    from evosearch.stopping import KINDLY, NOTICE
+
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing)
 
     def speak() -> None:
-        if os.read(reading, 1):
-            print("\nfinishing what is in flight; press Ctrl-C again to stop at once", flush=True)
-        while os.read(reading, 64):  # until the other end is closed
-            pass
+        while heard := os.read(reading, 1):  # until the other end is closed
+            if heard[0] in (signal.SIGINT, *KINDLY):
+                signals.append(heard[0])
+            if len(signals) == 1 and heard[0] == signals[0]:
+                notice = "finishing what is in flight; press Ctrl-C again to stop at once"
+                print(
+                    f"\n{notice if heard[0] == signal.SIGINT else f'{signal.Signals(heard[0]).name}: what is in flight has {NOTICE:g} s to finish'}", flush=True
+                )
         os.close(reading)
 
-    threading.Thread(target=speak, daemon=True).start()
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         os.close(writing)
+        speaker.join(1.0)
 
 
 def _show(reading: Reading) -> None:

@@ -17,6 +17,7 @@ from evosearch.language.candidate import Candidate, inputs_of, parse_candidate
 from evosearch.language.graph import Graph
 from evosearch.meaning.facts import Novelty, novelty
 from evosearch.meaning.symbolic import simplify
+from evosearch.search.files import sealed
 from evosearch.search.pick import CONTROLS, Pick, best_controls, contestants, count_tried, front, fully_trained, is_seed, may_be_picked, pick
 from evosearch.search.scale import Goal, Scale, standardize
 from evosearch.search.store import LogError, Row, read_bytes, read_run, write_atomically
@@ -183,7 +184,7 @@ def summarize(reading: Reading) -> Summary:
         counts=funnel(reading.rows),
         inference_time=inference,
     )
-    write_atomically(reading.directory / "summary.json", (json.dumps(asdict(summary), indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(reading.directory / "summary.json", sealed(asdict(summary)))
     return summary
 
 

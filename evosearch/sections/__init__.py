@@ -76,6 +76,7 @@ class ExecutionSection(Section):
     time_limit: Annotated[float, Field(gt=0, le=1e6)] = 300.0
     memory_limit_gb: Annotated[float, Field(ge=0, le=10_000)] = 4.0  # 0: none
     save_states_after: Annotated[float, Field(ge=0, le=1e6)] = 300.0  # seconds of one evaluation, whose trainings are then kept on disk; 0: never
+    segment_rows: Annotated[int, Field(ge=1, le=20_000)] = 2000  # rows of the journal that make a Parquet part
 
     @model_validator(mode="after")
     def _address_goes_with_ray(self) -> ExecutionSection:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from evosearch.search import store
+from evosearch.search.journal import frame
 from evosearch.search.store import Log, LogError, column_name, read_journal, read_run, write_atomically
 
 
@@ -83,7 +84,7 @@ class Disk:
     def after_power_loss(self, names_survive, contents_survive):
         """Relative path -> bytes, where un-fsynced names and contents each survived or not."""
         found = {}
-        for folder in (self.root, self.root / "results"):
+        for folder in filter(Path.is_dir, (self.root, self.root / "results")):
             current = {child.name: child for child in folder.iterdir() if child.is_file()}
             inodes = {child.stat().st_ino: child for child in current.values()}
             entries = {n: c.stat().st_ino for n, c in current.items()} if names_survive else self.names.get(folder, {})
@@ -241,15 +242,11 @@ def test_any_flipped_bit_of_any_byte_is_noticed(tmp_path):
     file, flipped = tmp_path / "journal.jsonl", tmp_path / "flipped"
     data = file.read_bytes()
     starts = [0, *(i + 1 for i, byte in enumerate(data) if byte == 10)]
-    clean, _, _ = read_journal(file)
     for position in range(len(data)):
         flipped.write_bytes(data[:position] + bytes([data[position] ^ (1 << position % 8)]) + data[position + 1 :])
         number = sum(1 for start in starts[1:] if start <= position)
-        if position == len(data) - 1:  # without its newline the last line is torn: dropped and said
-            assert read_journal(flipped) == (clean[:-1], starts[-2], True)
-        else:
-            with pytest.raises(LogError, match=f"record {number} of .* is damaged"):
-                read_journal(flipped)
+        with pytest.raises(LogError, match=f"record {number} of .* is damaged"):
+            read_journal(flipped)
 
 
 @pytest.mark.parametrize(
@@ -394,7 +391,7 @@ def test_a_row_comes_back_from_a_part_as_it_went_in(tmp_path):
         (before,) = log.rows()
         close(log)
         (after,) = log.rows()
-    assert {k: v for k, v in after.items() if v is not None} == before
+    assert after == before
 
 
 def test_column_names_are_plain_sql():
@@ -420,7 +417,7 @@ def test_a_log_that_cannot_be_opened_lets_go_of_the_lock(tmp_path):
     journal = tmp_path / "journal.jsonl"
     good = journal.read_bytes()
     record = json.loads(good.split(b" ", 1)[1]) | {"format": 99}
-    journal.write_bytes(store._frame(record))
+    journal.write_bytes(frame(record))
     for _ in range(2):
         with pytest.raises(LogError, match="another version"):
             Log(tmp_path)
