@@ -24,6 +24,7 @@ class Progress:
         self.stream, self.width = stream, width
         now = time.monotonic()
         self._printed = now if width is None else 0.0
+        self._cost = 0.0  # seconds that the last line took: it goes over every row
         self._paced: tuple[float, int] | None = None  # when the search proper began here, and how many were told by then
 
     def begin(self, banner: Sequence[str], pairs: Sequence[str]) -> None:
@@ -35,10 +36,11 @@ class Progress:
         now = time.monotonic()
         if self._paced is None and study.scale is not None and study.progress()["asked"] > study.replayed:
             self._paced = now, study.progress()["told"]
-        if now - self._printed < (30.0 if self.width is None else 0.5):
+        if now - self._printed < max(30.0 if self.width is None else 0.5, 50 * self._cost):
             return
-        self._printed = now
         line = self._line(study, now)
+        self._printed = time.monotonic()
+        self._cost = self._printed - now
         if self.width is None:
             print(line, file=self.stream, flush=True)
         else:
