@@ -106,7 +106,7 @@ def _owners(where: Sequence[str]) -> dict[str, str]:
 def _role(command: str) -> str:
     """What a process of Ray is, by its command line."""
     roles = {
-        "gcs_server": "GCS", "raylet/raylet": "raylet", "dashboard/agent.py": "dashboard agent", "runtime_env/agent": "runtime environment agent",
+        "RuntimeEnvAgent": "runtime environment agent", "DashboardAgent": "dashboard agent", "gcs_server": "GCS", "raylet/raylet": "raylet", "dashboard/agent.py": "dashboard agent", "runtime_env/agent": "runtime environment agent",
         "dashboard.py": "dashboard", "ray.util.client.server": "Ray client", "log_monitor": "log monitor", "ray::": "worker", "default_worker": "worker",
         "evosearch.cli": "evosearch",
     }  # fmt: skip
@@ -130,7 +130,7 @@ def running(what: str, house: Sequence[str], folder: Path) -> Iterator[subproces
     with open(folder / "output", "wb") as output:
         process = subprocess.Popen([*house, *command], stdout=output, stderr=output, env=environment, start_new_session=True)
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not _at_work(what, folder):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{what} did not begin: {(folder / 'output').read_text()[-2000:]}")

@@ -7,11 +7,12 @@ import sys
 
 import typer
 
-from evosearch.cli.app import app, printable
+from evosearch.cli.app import app
 from evosearch.cli.judging import evaluate, inspect, tasks, transfer, verify
 from evosearch.cli.layers import explain, export, library, operators
 from evosearch.cli.proposing import mine
 from evosearch.cli.search import check, resume, run, top
+from evosearch.delivery.layout import printable
 
 # in the order of --help; a formula may start with a minus sign
 for _command in (run, resume, top, export, explain, tasks, operators, library, evaluate, verify, transfer, mine):
@@ -36,7 +37,8 @@ def main() -> None:
         code = 0
     except _UsageError as error:
         path = getattr(getattr(error, "ctx", None), "command_path", "evosearch")
-        print(f"evosearch: {' '.join(error.format_message().split())} (see `{path} --help`)", file=sys.stderr)  # type: ignore[attr-defined]
+        message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        print(printable(f"evosearch: {message} (see `{path} --help`)"), file=sys.stderr)
         code = 2
     except (ValueError, OSError) as error:
         print(printable(f"evosearch: {' '.join(str(error).split())}"), file=sys.stderr)

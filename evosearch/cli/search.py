@@ -58,7 +58,7 @@ def _search(config: Config, directory: Path, accept_new_environment: bool, plugi
         print("\nevosearch: stopped at once; what was told is kept, and `evosearch resume` goes on", file=sys.stderr)
         raise typer.Exit(130) from None
     if not finished:
-        print(f"\nstopped; everything told is in {directory}. Go on with: evosearch resume {directory}")
+        print_lines([f"\nstopped; everything told is in {directory}. Go on with: evosearch resume {directory}"])
         raise typer.Exit(130)
 
 
@@ -78,7 +78,7 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
     progress = Progress(sys.stdout, width() if sys.stdout.isatty() else None)
     with _acknowledged():
         finished = running.run(
-            config, directory, progress, lambda text: print(text, flush=True), plugins, lambda: progress.begin([banner, *data], config.judging.pairs)
+            config, directory, progress, lambda text: print_lines([text]), plugins, lambda: progress.begin([banner, *data], config.judging.pairs)
         )
     progress.end()
     reading = read(directory, config)
@@ -90,7 +90,7 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
         given = "".join(f" --plugin {plugin.name}" for plugin in plugins)
         what = "my_layer" if config.network is None else "my_network"
         step = f" Next: evosearch export {directory} --best --to {what}{given}" if reading.pick else ""
-        print(f"\nresults: {directory}/results/*.parquet, summary.json.{step}")
+        print_lines([f"\nresults: {directory}/results/*.parquet, summary.json.{step}"])
     return finished
 
 
