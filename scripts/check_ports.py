@@ -106,9 +106,9 @@ def _owners(where: Sequence[str]) -> dict[str, str]:
 def _role(command: str) -> str:
     """What a process of Ray is, by its command line."""
     roles = {
-        "RuntimeEnvAgent": "runtime environment agent", "DashboardAgent": "dashboard agent", "gcs_server": "GCS", "raylet/raylet": "raylet", "dashboard/agent.py": "dashboard agent", "runtime_env/agent": "runtime environment agent",
-        "dashboard.py": "dashboard", "ray.util.client.server": "Ray client", "log_monitor": "log monitor", "ray::": "worker", "default_worker": "worker",
-        "evosearch.cli": "evosearch",
+        "RuntimeEnvAgent": "runtime environment agent", "DashboardAgent": "dashboard agent", "gcs_server": "GCS", "raylet/raylet": "raylet",
+        "dashboard/agent.py": "dashboard agent", "runtime_env/agent": "runtime environment agent", "dashboard.py": "dashboard",
+        "ray.util.client.server": "Ray client", "log_monitor": "log monitor", "ray::": "worker", "default_worker": "worker", "evosearch.cli": "evosearch",
     }  # fmt: skip
     return next((role for part, role in roles.items() if part in command), command.rpartition("/")[2][:40] or "?")
 

@@ -296,7 +296,7 @@ def table_driver(chosen: argparse.Namespace) -> None:
 
 
 TABLES = {"law": table_law, "windows": table_windows, "limits": table_limits, "driver": table_driver}
-LOADS = (("random", 16, 4000), ("random", 1000, 4000), ("random", 8000, 16_000), ("aging", 1000, 4000), ("genetic", 1000, 4000), ("default", 1000, 2000))
+LOADS = (("random", 16, 1600), ("random", 1000, 3200), ("aging", 1000, 1600), ("genetic", 1000, 1600), ("default", 200, 800))  # window, functions
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

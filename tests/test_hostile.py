@@ -38,7 +38,7 @@ def test_hostile_text_runs_nothing_opens_nothing_and_takes_no_time(tmp_path):
 
 def test_the_audit_hook_sees_what_it_is_for(tmp_path):
     code = (
-        "import sys, pathlib, subprocess, pickle\nfrom tests.hostile_child import watched\nfolder = pathlib.Path(sys.argv[1])\nseen = watched(folder)\n"
+        "import sys, pathlib, subprocess\nfrom tests.hostile_child import watched\nfolder = pathlib.Path(sys.argv[1])\nseen = watched(folder)\n"
         "exec('1')\nopen(folder / 'mine', 'w').close()\nopen(folder.parent / 'other', 'w').close()\nsubprocess.run(['true'])\nprint(len(seen), *seen, sep='\\n')"
     )
     inside = tmp_path / "inside"
