@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 HOUSE, NEIGHBOR = "10.231.77.1", "10.231.77.2"
 PATHS = ("/", "/api/version", "/api/jobs/", "/api/cluster_status", "/api/v0/nodes", "/api/v0/logs?node_ip=" + HOUSE, "/nodes?view=summary", "/metrics",
          "/worker/traceback", "/api/healthz", "/api/local_raylet_healthz", "/api/gcs_healthz")  # fmt: skip
+SETTLING = 40  # seconds, in which Ray's agents and workers come up
 HEALTH = {"/api/healthz", "/api/local_raylet_healthz", "/api/gcs_healthz"}  # say that a process lives, and no more
 SEARCH = ["-m", "evosearch.cli", "run", str(ROOT / "search_spaces" / "smoke.yaml"), "--set", "budget.evaluations=5000", "--workers", "2"]
 
@@ -148,6 +149,8 @@ def running(what: str, house: Sequence[str], folder: Path) -> Iterator[subproces
 def _at_work(what: str, folder: Path) -> bool:
     if what == "head":
         return b"Ray runtime started" in (folder / "output").read_bytes()
+    if what == "ray":
+        return b"\ntask " in (folder / "output").read_bytes()  # said once its Ray is there
     journal = folder / "run" / "journal.jsonl"
     return journal.exists() and journal.read_bytes().count(b'"type":"result"') >= 2
 
@@ -155,8 +158,8 @@ def _at_work(what: str, folder: Path) -> bool:
 def check(what: str) -> list[str]:
     """Prints the table of one; returns what breaks the promise."""
     with two_hosts() as (house, neighbor), tempfile.TemporaryDirectory(prefix="evo") as name, running(what, house, Path(name)):
-        if what == "head":
-            time.sleep(20)  # its agents come up after it says that it has started
+        if what != "local":
+            time.sleep(SETTLING)
         owners = _owners(house)
         views = {}
         for side, where, host in (("neighbor", neighbor, HOUSE), ("itself", house, "127.0.0.1")):

@@ -5,7 +5,7 @@
     python scripts/simulate.py law --workers 100 --kinds constant --seed 1
 
 Tables: `law`, each kind of duration at the window that the law gives; `windows`, what a smaller or larger one does; `limits`, how
-the window follows from the time limit of a job; `driver`, the real milliseconds that ask and tell take, as proposers and history go.
+the window follows from the time limit of a job; `driver`, the real milliseconds that ask and tell take and those of the processor, as history grows.
 
 Time is virtual, results are invented, everything else is real: asks, window, screen, bars, log. The driver's own time does not pass
 on the virtual clock; `load` says which share of real time it would take. `used` is busy worker-seconds over worker-seconds, `steady` from
@@ -133,8 +133,8 @@ class Measured:
     overall: float
     blind: int
     lacking: float
-    driver: tuple[float, ...]  # of the quarters of the search
-    processor: float  # all processor time of this process, little of it the simulator's own: a busy machine leaves it as it is
+    driver: float  # real time of ask and tell
+    processor: tuple[float, ...]  # processor time in the quarters of the search, a little of it the simulator's own: a busy machine leaves it nearly as it is
     attempts: float  # proposals a dispatched function
 
 
@@ -186,7 +186,7 @@ def _drive(study: Meter, blind: Blind, workers: int, kind: Kind, seed: int) -> M
         if fresh and asked == total:
             ended = (now, seconds)
         if asked - len(BASELINES) >= (len(quarters) + 1) * (total - len(BASELINES)) / 4:
-            quarters.append(spent)
+            quarters.append(time.process_time() - used)
         then = flying[0][0] + mean / LOOKS
         seconds += len(flying) * (then - now)
         now = then
@@ -203,10 +203,9 @@ def _drive(study: Meter, blind: Blind, workers: int, kind: Kind, seed: int) -> M
     assert ended
     parts = [1e3 * 4 * (b - a) / functions for a, b in zip([0.0, *quarters], quarters, strict=False)]
     steady = (ended[1] - begun[1]) / workers / (ended[0] - begun[0])
-    processor = 1e3 * (time.process_time() - used) / functions
     return Measured(
-        steady, seconds / workers / now, blind.blind, sum(blind.lacking[len(blind.lacking) // 2 :]) / (functions - functions // 2), tuple(parts),
-        processor, blind.attempts / functions,
+        steady, seconds / workers / now, blind.blind, sum(blind.lacking[len(blind.lacking) // 2 :]) / (functions - functions // 2),
+        1e3 * spent / functions, tuple(parts), blind.attempts / functions,
     )  # fmt: skip
 
 
@@ -238,10 +237,9 @@ def _head(*titles: str) -> None:
 
 
 def _cells(found: Measured, workers: int, mean: float) -> list[str]:
-    driver = sum(found.driver) / len(found.driver)
     needed = workers / mean
-    load = f"{needed * driver / 1e3:.1%}"
-    return [f"{found.steady:.1%}", f"{found.overall:.1%}", f"{found.blind}", f"{found.lacking:.0f}", f"{driver:.2f}", f"{needed:.1f}", load]
+    load = f"{needed * found.driver / 1e3:.1%}"
+    return [f"{found.steady:.1%}", f"{found.overall:.1%}", f"{found.blind}", f"{found.lacking:.0f}", f"{found.driver:.2f}", f"{needed:.1f}", load]
 
 
 COLUMNS = ("used, steady", "used, all", "blind asks", "results lacking at an ask", "driver ms / function", "functions / s", "load of the driver")
@@ -287,12 +285,13 @@ def table_limits(chosen: argparse.Namespace) -> None:
 
 def table_driver(chosen: argparse.Namespace) -> None:
     """Real time of ask and tell, with the real screen."""
-    _head("proposer", "window", "functions", "proposals / function", "ms / function in each quarter", "of processor", "functions / s at most")
+    _head("proposer", "window", "functions", "proposals / function", "ms / function", "of processor, in each quarter", "functions / s at most")
     for proposer, window, functions in chosen.loads:
         more = {"seed": chosen.seed, "folder": chosen.folder, "proposer": proposer, "screen": "real"}
         found = simulate(max(1, window // 4), window, KINDS["lognormal"], functions=functions, **more)
-        quarters, at_most = ", ".join(f"{ms:.1f}" for ms in found.driver), 1e3 * len(found.driver) / sum(found.driver)
-        _row([proposer, window, functions, f"{found.attempts:.2f}", quarters, f"{found.processor:.1f}", f"{at_most:.0f}"])
+        quarters = ", ".join(f"{ms:.1f}" for ms in found.processor)
+        at_most = 1e3 * len(found.processor) / sum(found.processor)
+        _row([proposer, window, functions, f"{found.attempts:.2f}", f"{found.driver:.1f}", quarters, f"{at_most:.0f}"])
 
 
 TABLES = {"law": table_law, "windows": table_windows, "limits": table_limits, "driver": table_driver}
