@@ -158,6 +158,7 @@ class Log:
         self.directory = directory
         self.notices: list[str] = []
         self._records: list[dict[str, Any]] = []
+        self._open_rows = 0  # of the open segment; counted as they come, for a driver asks after every result
         self._handle = -1
         self._lock = _take_lock(directory)
         try:
@@ -200,6 +201,7 @@ class Log:
                 "what was told before is safe: make room and run again to resume"
             ) from error
         self._records += numbered
+        self._open_rows += len(_journal_rows(numbered))
 
     def rows(self) -> list[Row]:
         """Every row of the run, closed segments first."""
@@ -211,7 +213,7 @@ class Log:
 
     def is_full(self) -> bool:
         """Whether the open segment has reached its size."""
-        return len(_journal_rows(self._records)) >= SEGMENT_ROWS
+        return self._open_rows >= SEGMENT_ROWS
 
     def close_segment(self, rows: Sequence[Row]) -> None:
         """Writes the open segment's rows (as given: objectives filled in) as a part and starts a fresh journal."""
@@ -247,7 +249,7 @@ class Log:
         newer = [part for part in _parts(self.directory) if part > _part_path(self.directory, segment)]
         if newer:
             raise LogError(f"{path} is older than {newer[-1].name}: it is an old copy; restore the newest one")
-        self._records = records
+        self._records, self._open_rows = records, len(_journal_rows(records))
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND)
         if torn:
             os.ftruncate(self._handle, sound)
@@ -262,7 +264,7 @@ class Log:
             self._handle = -1
         write_atomically(path, b"".join(_frame(record) for record in records))
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND)
-        self._records = records
+        self._records, self._open_rows = records, 0
 
 
 def _take_lock(directory: Path) -> Any:
