@@ -146,6 +146,15 @@ def running(what: str, house: Sequence[str], folder: Path) -> Iterator[subproces
                 continue
 
 
+def _gcs_answers(where: Sequence[str], environment: dict[str, str]) -> bool:
+    """Whether `ray status` gets an answer from the cluster's GCS."""
+    command = [*where, str(Path(sys.executable).parent / "ray"), "status", f"--address={HOUSE}:6379"]
+    try:
+        return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, timeout=120).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def _at_work(what: str, folder: Path) -> bool:
     if what == "head":
         return b"Ray runtime started" in (folder / "output").read_bytes()
@@ -165,10 +174,14 @@ def check(what: str) -> list[str]:
         for side, where, host in (("neighbor", neighbor, HOUSE), ("itself", house, "127.0.0.1")):
             command = [*where, sys.executable, __file__, "--look", host]
             views[side] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""}).stdout)
+        asked = {}
+        if what == "head":
+            member = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(Path(name) / "token")}
+            asked = {who: _gcs_answers(neighbor, given) for who, given in (("without a token", {"RAY_AUTH_MODE": "disabled"}), ("with it", member))}
     print(f"\n{what}: {len(views['neighbor'])} ports open to a neighbor, {len(views['itself'])} to the machine itself")
     if any(views.values()):
         print("| port | who | open to a neighbor | without a token |\n|---|---|---|---|")
-    wrong = []
+    wrong = ["head: the GCS does not do as it should"] if asked and list(asked.values()) != [False, True] else []
     for port in sorted({*views["neighbor"], *views["itself"]}, key=int):
         answers = {**views["itself"].get(port, {}), **views["neighbor"].get(port, {})}
         said = ", ".join(f"{status}: {' '.join(p for p in PATHS if answers[p] == status)}" for status in dict.fromkeys(answers.values()))
@@ -179,6 +192,9 @@ def check(what: str) -> list[str]:
             wrong.append(f"{what}: port {port} is open")
         elif good:
             wrong.append(f"{what}: port {port} ({owners.get(port, '?')}) answers {' '.join(good)} without a token")
+    if asked:
+        said = ", ".join(f"{who} it {'answers' if answered else 'refuses'}" for who, answered in asked.items())
+        print(f"the GCS, asked by a neighbor's `ray status`: {said}")
     return wrong
 
 
