@@ -31,6 +31,8 @@ __all__ = ["Config", "ConfigError", "digest", "dump_yaml", "find_space", "load",
 
 MAX_BYTES = 1_000_000
 MAX_LEVELS = 20
+MAX_VALUES = 8_000  # keys count too: whatever is in a stranger's file, it is read in a second
+_MAX_KEPT = 10_000  # in run.yaml, where seeds are written out
 _UNMARKED: Any = {"budget": True, "execution": True, "data": {"__all__": {"path"}}}  # what may change on resume
 
 
@@ -184,6 +186,8 @@ def read_run_of(directory: Path, check_plugins: Callable[[Mapping[str, str]], No
     check_files(directory)
     if not os.path.isfile(file):
         raise ConfigError(f"{str(directory)[:160]} is not a run (it has no run.yaml); `evosearch run SPACE.yaml --out {directory}` makes one")
+    if file.stat().st_size > 2 * MAX_BYTES:
+        raise ConfigError(f"{file} is damaged: it has {file.stat().st_size} bytes, a run's configuration at most {2 * MAX_BYTES}; restore it from a copy")
     try:
         config, environment = read_run_file(read_bytes(file).decode("utf-8"), str(file), check_plugins)
     except UnicodeDecodeError:
@@ -208,7 +212,7 @@ def digest(config: Config) -> str:
 def read_run_file(text: str, name: str, check_plugins: Callable[[Mapping[str, str]], None]) -> tuple[Config, dict[str, Any]]:
     """What `run_file` wrote; plug-ins are checked first, for the configuration may name what they define. Raises ConfigError."""
     try:
-        tree = _parse(text, name)
+        tree = _parse(text, name, _MAX_KEPT)
     except ConfigError as error:
         raise ConfigError(f"{error}; evosearch does not write such a file: restore it from a copy") from None
     sections = [tree.get(key) if isinstance(tree, CommentedMap) else None for key in ("config", "environment")]
@@ -219,12 +223,14 @@ def read_run_file(text: str, name: str, check_plugins: Callable[[Mapping[str, st
     return _validate(_plain(config), config, name, {}), environment
 
 
-def _parse(text: str, name: str) -> Any:
+def _parse(text: str, name: str, most: int = MAX_VALUES) -> Any:
     yaml = YAML(typ="rt", pure=True)
     yaml.allow_duplicate_keys = False
     try:
         level = 0
-        for event in YAML(typ="rt", pure=True).parse(text):
+        for number, event in enumerate(YAML(typ="rt", pure=True).parse(text)):
+            if number > most:
+                raise ConfigError(f"{name}: a configuration has at most {most} keys and values; this one has more")
             level += type(event).__name__.endswith(("MappingStartEvent", "SequenceStartEvent"))
             level -= type(event).__name__.endswith(("MappingEndEvent", "SequenceEndEvent"))
             if isinstance(event, AliasEvent):

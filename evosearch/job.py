@@ -77,7 +77,10 @@ def _dump(data: dict[str, Any]) -> str:
 
 
 def _load(text: str, kind: type[Job] | type[Result]) -> dict[str, Any]:
-    data = json.loads(text)
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"a {kind.__name__} is one flat object; received {text[:40]}, nested without end") from None
     names = set(kind.__dataclass_fields__)
     if not isinstance(data, dict) or set(data) != names:
         raise ValueError(f"a {kind.__name__} has the fields {', '.join(sorted(names))}; received {str(data)[:80]}")

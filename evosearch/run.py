@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import random
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
@@ -38,10 +40,12 @@ from evosearch.proposers.registry import make_portfolio, make_tuner
 from evosearch.search.clock import Clock, seconds_spent
 from evosearch.search.store import TEMPORARY, Log, read_journal, unwritable, write_atomically
 from evosearch.search.study import Settings, Study
+from evosearch.search.window import Watch, unfed
 from evosearch.sections import Config
 from evosearch.space import SearchSpace
 from evosearch.stopping import Stop, heard
 
+_STATUS = 1.0  # seconds between two writings of status.json, each with two fsyncs
 STATES = "states"  # the folder of long trainings under way
 MAY_CHANGE = r"(budget|execution)\..*|data\..*\.path"  # on resume; the device is part of the fingerprint and may not
 _PACKAGES = ("torch", "numpy", "deap", "optuna", "sympy", "pyarrow", "ray", "scikit-image", "scikit-learn")
@@ -283,12 +287,15 @@ def run(
             log.append([{"type": "change", "config": list(changes.values())}, _mark(config, text)])
             write_atomically(directory / "run.yaml", text.encode())
         has_begun = bool(log.marks("result") or log.marks("part"))
+        few = unfed(config.window, _workers(config))
+        if few:
+            on_notice(few)
         clock = Clock(config.budget.minutes, seconds_spent(directory, has_begun, on_notice))
         with heard() as stop, _executor(config, plugins, directory) as executor:
             stop.listen()  # again: Ray took SIGTERM
             if on_start:
                 on_start()
-            _loop(study, executor, clock, stop, on_progress)
+            _loop(study, executor, clock, stop, on_progress, Watch(config.window, executor.workers), on_notice)
         finished = not study.wants_more()
         if finished:  # of jobs that were killed by a limit
             shutil.rmtree(directory / STATES, ignore_errors=True)
@@ -303,6 +310,10 @@ def run(
         return finished
 
 
+def _workers(config: Config) -> int:
+    return config.execution.workers or os.cpu_count() or 1
+
+
 def _executor(config: Config, plugins: Sequence[PlugIn], directory: Path) -> Executor:
     execution = config.execution
     cluster = Cluster(execution.address, execution.gpus, execution.insecure_cluster, cpu_capability())
@@ -312,7 +323,10 @@ def _executor(config: Config, plugins: Sequence[PlugIn], directory: Path) -> Exe
     )  # fmt: skip
 
 
-def _loop(study: Study, executor: Executor, clock: Clock, stop: Stop, on_progress: OnProgress | None) -> None:
+def _loop(
+    study: Study, executor: Executor, clock: Clock, stop: Stop, on_progress: OnProgress | None, watch: Watch, on_notice: Callable[[str], None],
+) -> None:  # fmt: skip
+    written = -math.inf  # when status.json was
     while study.wants_more() or executor.in_flight:
         if clock.is_over:
             study.stop_asking()
@@ -323,13 +337,20 @@ def _loop(study: Study, executor: Executor, clock: Clock, stop: Stop, on_progres
             for job in jobs:
                 (study.log.directory / "summary.json").unlink(missing_ok=True)  # the run grows past it
                 executor.submit(job)
+            watch.dispatched(jobs, time.monotonic())
+            notice = watch.look(executor.free_slots() if study.is_blocked else 0, time.monotonic())
+            if notice:
+                on_notice(notice)
         elif stop.is_over or not executor.in_flight:
             return
         if executor.in_flight:
             results = executor.poll(0.5)
             if results:
                 study.tell(results)
+                watch.told(results, time.monotonic())
         clock.tick(study.is_asking)
-        study.log.write_status(study.progress() | {"finished": False, "seconds": round(clock.seconds, 1)})
+        if time.monotonic() - written >= _STATUS:
+            study.log.write_status(study.progress() | {"finished": False, "seconds": round(clock.seconds, 1)})
+            written = time.monotonic()
         if on_progress:
             on_progress(study, executor)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from evosearch.cli.app import app, printable
+from evosearch.cli.app import app
 from evosearch.cli.cluster import doctor, fetch, logs, parcel, render, stop, submit, token
 from evosearch.cli.judging import evaluate, inspect, tasks, transfer, verify
 from evosearch.cli.layers import explain, export, library, operators
@@ -16,6 +16,7 @@ from evosearch.cli.search import check, resume, run, top
 from evosearch.cli.swapping import slots, swap
 from evosearch.cli.upkeep import check as check_run
 from evosearch.cli.upkeep import repair
+from evosearch.delivery.layout import printable
 
 # in the order of --help; a formula may start with a minus sign
 _COMMANDS = (
@@ -50,7 +51,8 @@ def main() -> None:
         code = 0
     except _UsageError as error:
         path = getattr(getattr(error, "ctx", None), "command_path", "evosearch")
-        print(f"evosearch: {' '.join(error.format_message().split())} (see `{path} --help`)", file=sys.stderr)  # type: ignore[attr-defined]
+        message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        print(printable(f"evosearch: {message} (see `{path} --help`)"), file=sys.stderr)
         code = 2
     except (ValueError, OSError) as error:
         print(printable(f"evosearch: {' '.join(str(error).split())}"), file=sys.stderr)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO, cast
 
 import typer
 
+from evosearch.delivery.layout import printable
+
 if TYPE_CHECKING:
     from evosearch.plugin import PlugIn
 
@@ -42,11 +44,6 @@ def _main(context: typer.Context, version: Annotated[bool, typer.Option("--versi
 def width() -> int | None:
     """Columns of the terminal, or of COLUMNS; None for a pipe, where nothing is wrapped."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
-
-
-def printable(text: str) -> str:
-    """The text without the letters that a terminal would obey: names may come from a stranger's file."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def print_lines(lines: Sequence[str]) -> None:

@@ -9,7 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from evosearch.cli.app import Plugins, Run, Set, load_plugins, print_lines, printable
+from evosearch.cli.app import Plugins, Run, Set, load_plugins, print_lines
+from evosearch.delivery.layout import printable
 
 Address = Annotated[str, typer.Option(help="The dashboard of the cluster's head, e.g. http://127.0.0.1:8265")]
 Name = Annotated[str, typer.Argument(help="The run's name, as it was submitted.")]

@@ -106,13 +106,14 @@ def describe(tables: dict[DataFile, Table], pairs: Sequence[str], stream: TextIO
     if not tables:
         return
     from evosearch.delivery.inspection import brief
+    from evosearch.delivery.layout import printable
     from evosearch.judging.objectives import parse_pair
 
     unused = {file.name for file in tables} - {parse_pair(pair).task for pair in pairs}
     if unused:
         raise ValueError(f"--data {min(unused)} is used by no task; name it, as in --task {min(unused)}, or leave it out")
     for file, table in tables.items():
-        print("\n".join(brief(file, table, pairs)), file=stream, flush=True)
+        print(printable("\n".join(brief(file, table, pairs))), file=stream, flush=True)
 
 
 def verify(

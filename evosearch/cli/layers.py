@@ -56,12 +56,12 @@ def export(
 
     files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, verdict=verdict, overwrite=overwrite)
     for path in files:
-        print(path)
+        print_lines([str(path)])
     if not any(path.suffix == ".pt" for path in files):
         print("no TorchScript file: the layer keeps a value per channel; pass --features N for one of N channels")
-    print(f"`{graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated")
+    print_lines([f"`{graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated"])
     if verdict is not None:
-        print(f"verdict: {verdict}")
+        print_lines([f"verdict: {verdict}"])
 
 
 def _export_network(
@@ -76,11 +76,11 @@ def _export_network(
     training = training_of(directory, config, str(candidate), pair)
     found = export_network(candidate, to, training, verdict=verdict, overwrite=overwrite)
     for path in found.files:
-        print(path)
+        print_lines([str(path)])
     scores = f"{found.validation:.4g} on validation, {found.test:.4g} on test [{unit(training.pair)}]"
-    print(f"`{candidate}` as {to}/: trained on {training.pair}, seed {training.seed}, {training.steps} steps: {scores}")
+    print_lines([f"`{candidate}` as {to}/: trained on {training.pair}, seed {training.seed}, {training.steps} steps: {scores}"])
     print("model.py was loaded in a fresh process with torch alone and gives the answers and slopes of the network that was trained")
-    print(f"verdict: {verdict}")
+    print_lines([f"verdict: {verdict}"])
 
 
 def _layer_name(text: str) -> str | None:

@@ -98,7 +98,7 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
     progress = Progress(sys.stdout, width() if sys.stdout.isatty() else None)
     with _acknowledged(signals):
         finished = running.run(
-            config, directory, progress, lambda text: print(text, flush=True), plugins, lambda: progress.begin([banner, *data], config.judging.pairs)
+            config, directory, progress, lambda text: print_lines([text]), plugins, lambda: progress.begin([banner, *data], config.judging.pairs)
         )
     progress.end()
     if not finished and signals[:1] != [signal.SIGINT]:  # whoever sent SIGTERM does not wait for a page
@@ -112,7 +112,7 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
         given = "".join(f" --plugin {plugin.name}" for plugin in plugins)
         what = "my_layer" if config.network is None else "my_network"
         step = f" Next: evosearch export {directory} --best --to {what}{given}" if reading.pick else ""
-        print(f"\nresults: {directory}/results/*.parquet, summary.json.{step}")
+        print_lines([f"\nresults: {directory}/results/*.parquet, summary.json.{step}"])
     return finished
 
 

@@ -59,6 +59,11 @@ def _lines(row: Sequence[Sequence[str]], widths: Sequence[int], rights: Sequence
     return lines
 
 
+def printable(text: str) -> str:
+    """The text without the letters that a terminal would obey, or show in another order or not at all: it may come from a stranger's file."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
 def prose(text: str, width: int | None, indent: int = 2) -> list[str]:
     """A sentence, wrapped at words (a no-break space holds two together where a line has room) and indented from its second line on."""
     if width is not None:

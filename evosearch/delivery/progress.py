@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from evosearch.delivery.layout import printable
 from evosearch.search.pick import fully_trained, may_be_picked
 
 
@@ -14,7 +15,7 @@ def introduce(pairs: Sequence[str]) -> None:
     """Says on standard error, before anything is trained, what each task is and its license, and at which rate a model of the user's starts."""
     from evosearch.judging.preflight import introduction
 
-    print("\n".join(introduction(pairs)), file=sys.stderr, flush=True)
+    print(printable("\n".join(introduction(pairs))), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -24,21 +25,23 @@ class Progress:
         self.stream, self.width = stream, width
         now = time.monotonic()
         self._printed = now if width is None else 0.0
+        self._cost = 0.0  # seconds that the last line took: it goes over every row
         self._paced: tuple[float, int] | None = None  # when the search proper began here, and how many were told by then
 
     def begin(self, banner: Sequence[str], pairs: Sequence[str]) -> None:
         """The run's first lines."""
-        print("\n".join(banner), file=self.stream, flush=True)
+        print(printable("\n".join(banner)), file=self.stream, flush=True)
         introduce(pairs)
 
     def __call__(self, study: Any, executor: Any) -> None:
         now = time.monotonic()
         if self._paced is None and study.scale is not None and study.progress()["asked"] > study.replayed:
             self._paced = now, study.progress()["told"]
-        if now - self._printed < (30.0 if self.width is None else 0.5):
+        if now - self._printed < max(30.0 if self.width is None else 0.5, 50 * self._cost):
             return
-        self._printed = now
-        line = self._line(study, now)
+        line = printable(self._line(study, now))
+        self._printed = time.monotonic()
+        self._cost = self._printed - now
         if self.width is None:
             print(line, file=self.stream, flush=True)
         else:

@@ -156,7 +156,7 @@ def _name(name: str, names: Mapping[str, Graph], column: int) -> Graph:
     if name in OPERATORS or name in STATISTICS:
         raise FormulaError(f"column {column}: `{name}` is an operator; call it, as in `{name}(x)`")
     raise FormulaError(
-        f"column {column}: unknown name `{name}`; inputs are {', '.join(n for n in names if n in ('x', 'y'))}, "
+        f"column {column}: unknown name `{name[:40]}`; inputs are {', '.join(n for n in names if n in ('x', 'y'))}, "
         f"parameters are declared as in `where {name[:12]}: channel = 1`"
     )
 

@@ -51,6 +51,7 @@ class Screen:
         self.max_nodes, self.max_parameters, self.max_cost = max_nodes, max_parameters, max_cost
         self.required = required or Requirements()
         self._asked: dict[bytes, list[tuple[int, Candidate]]] = {}
+        self._passed: tuple[str, Candidate, bytes] | None = None  # the latest that passed: what is dispatched is mostly that
 
     def check(self, candidate: str) -> Verdict | None:
         """The verdict on a candidate's text, or None when it is worth a worker's time."""
@@ -66,16 +67,21 @@ class Screen:
             broken = unmet(graph, self.required)
             if broken:
                 return Verdict("rejected", f"require:{broken[0]}", figure=broken[1] if broken[1] is not None and math.isfinite(broken[1]) else None)
-        for form in _forms(read):
-            for index, other in self._asked.get(_key(form), []):
+        forms = [(_key(form), form) for form in _forms(read)]
+        for key, form in forms:
+            for index, other in self._asked.get(key, []):
                 if other.slots.keys() == form.slots.keys() and other.choices == form.choices and all(map(equal, form.sites, other.sites)):
                     return Verdict("duplicate", "duplicate", index)
+        self._passed = candidate, read, forms[0][0]
         return None
 
     def add(self, index: int, candidate: str) -> None:
         """Counts a dispatched candidate among the functions asked so far."""
-        read = parse_candidate(candidate)
-        self._asked.setdefault(_key(read), []).append((index, read))
+        if self._passed is None or self._passed[0] != candidate:
+            read = parse_candidate(candidate)
+            self._passed = candidate, read, _key(read)
+        _, read, key = self._passed
+        self._asked.setdefault(key, []).append((index, read))
 
     def _hopeless(self, graphs: Sequence[Graph]) -> str | None:
         """The first slot's reason that has one; `affine` is one only where every slot is."""

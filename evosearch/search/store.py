@@ -44,6 +44,7 @@ class Log:
         self.notices: list[str] = []
         self._segment_rows = segment_rows or SEGMENT_ROWS
         self._records: list[dict[str, Any]] = []
+        self._open_rows = 0  # of the open segment; counted as they come, for a driver asks after every result
         self._handle = -1
         self._lock = Lock(directory)
         try:
@@ -79,6 +80,7 @@ class Log:
             self._close_journal()  # never append behind a tail that may be torn, never fsync again after a failure
             raise unwritable(self._path, error) from error
         self._records += numbered
+        self._open_rows += len(rows_of(numbered))
 
     def rows(self) -> list[Row]:
         """Every row of the run, closed segments first."""
@@ -90,7 +92,7 @@ class Log:
 
     def is_full(self) -> bool:
         """Whether the open segment has reached its size."""
-        return sum(len(r["rows"]) for r in self._records if r["type"] == "result") >= self._segment_rows
+        return self._open_rows >= self._segment_rows
 
     def close_segment(self, rows: Sequence[Row]) -> None:
         """Writes the open segment's rows (as given: objectives filled in) as a part and starts a fresh journal."""
@@ -136,7 +138,7 @@ class Log:
             self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         except OSError as error:
             raise unwritable(self._path, error) from error
-        self._records = numbered
+        self._records, self._open_rows = numbered, len(rows_of(numbered))
 
     def _close_journal(self) -> None:
         if self._handle >= 0:

@@ -74,6 +74,7 @@ class Study:
         self._noise = 0.0
         self.replayed = 0
         self._results: dict[int, Row] = {}
+        self._told = 0  # of them those of the search
         self._jobs: dict[int, Job] = {}
         self._proposers: dict[int, str] = {}
         self._pending_rows: dict[int, list[Row]] = {}
@@ -246,8 +247,7 @@ class Study:
         if fresh:
             self.log.append([{"type": "result", "rows": rows} for rows in fresh.values()])  # it counts once this returns
             for index, rows in fresh.items():
-                self._results[index] = rows[-1]
-                del self._pending_rows[index]
+                self._keep(index, rows[-1])
             self._freeze()
         if self.log.is_full():
             self.close_segment()
@@ -273,9 +273,13 @@ class Study:
                 f"job {job.index} of the log is `{answer['candidate'][:80]}`, but this code, space and seed propose "
                 f"`{job.candidate[:80]}`: resume with the evosearch and the space that started the run"
             )
-        self._pending_rows.pop(job.index)
-        self._results[job.index] = answer
+        self._keep(job.index, answer)
         self.replayed += 1
+
+    def _keep(self, index: int, row: Row) -> None:
+        self._results[index] = row
+        self._told += index < FINAL_INDEX
+        del self._pending_rows[index]
 
     def _freeze(self) -> None:
         count = len(self.settings.baselines)
@@ -331,6 +335,12 @@ class Study:
             self._tune_from, self._search_end = asked, asked + self.settings.tuning
 
     @property
+    def is_blocked(self) -> bool:
+        """Whether the next ask of the search waits for a result that it has to see, the baselines aside."""
+        is_searching = self.scale is not None and self._final is None and self._next < self._search_end
+        return is_searching and any(index not in self._results for index in range(self._visible, self._next - self.settings.window + 1))
+
+    @property
     def is_asking(self) -> bool:
         """Whether the search goes on: the final check has not begun."""
         return self._final is None
@@ -357,8 +367,8 @@ class Study:
         return [self._results[job.index] for job in self._final or [] if job.index in self._results]
 
     def progress(self) -> dict[str, int]:
-        """Counts for a progress line: asked, told, end of the search, and jobs altogether where known."""
-        return {"asked": self._next, "told": sum(1 for i in self._results if i < FINAL_INDEX), "evaluations": self._search_end,
+        """Counts for a progress line: asked, told, end of the search, and jobs altogether where known; at once, however many were told."""
+        return {"asked": self._next, "told": self._told, "evaluations": self._search_end,
                 "final": len(self._final or []), "final_told": len(self.final_rows())}  # fmt: skip
 
 

@@ -106,7 +106,7 @@ class Config(Section):
     proposers: dict[Annotated[str, AfterValidator(_proposer)], Annotated[float, Field(ge=0, le=1000)]]
     sharing: Literal["earned", "fixed"] = "earned"  # of the asks among the proposers: by their shares times what they earned, or by their shares alone
     controls: dict[Annotated[str, AfterValidator(_control)], Annotated[float, Field(ge=0, le=1000)]] = {}  # 1: as many functions as all proposers together
-    seeds: list[Seed] = []  # in a YAML the name of a layer, a formula, or `{run: FOLDER, top: 5}` (config.load)
+    seeds: Annotated[list[Seed], Field(max_length=500)] = []  # in a YAML the name of a layer, a formula, or `{run: FOLDER, top: 5}` (config.load)
     budget: BudgetSection
     tuning: TuningSection | None = None
     retrain_after: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # proposals of a known find, which is then trained once more on fresh seeds
