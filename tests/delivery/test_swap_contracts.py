@@ -30,8 +30,8 @@ def library(name):
                 del sys.modules[module]
 
 
-def round_trip(model, rules, x, **options):
-    """Swaps, runs, checks that the shape holds and that undo gives the same bits."""
+def round_trip(model, rules, x, same=False, **options):
+    """Swaps, runs, checks that the values are others (or the `same`, to rounding) and that undo gives the same bits."""
     torch.manual_seed(0)
     model.eval()
     with torch.no_grad():
@@ -39,7 +39,7 @@ def round_trip(model, rules, x, **options):
         found = evosearch.swap(model, rules, **options)
         new = found.model(x)
         assert new.shape == old.shape
-        assert not torch.equal(new, old)
+        assert torch.allclose(new, old, atol=1e-3) == same
         assert torch.equal(model(x), old)
         assert torch.equal(found.undo()(x), old)
     return evosearch.swap(model, rules, **options)
@@ -52,10 +52,8 @@ def test_timm_resnet():
     assert len(found.replaced) == 17
     assert found.new_keys == found.missing_keys == []
     found.model.load_state_dict(model.state_dict())
-    pairs = round_trip(model, {(nn.BatchNorm2d, nn.ReLU): "bn_relu"}, x[:, :, :33, :33], functional="fx")
+    pairs = round_trip(model, {(nn.BatchNorm2d, nn.ReLU): "bn_relu"}, x, same=True, functional="fx")
     assert len(pairs.replaced) == 9
-    with torch.no_grad():
-        assert torch.allclose(pairs.model(x), model(x), atol=1e-3)
     norms = round_trip(model, {nn.BatchNorm2d: "group_norm"}, x)
     assert torch.equal(norms.model.layer1[0].bn1.weight, model.layer1[0].bn1.weight)
 
@@ -73,7 +71,7 @@ def test_torchvision_resnet():
     models = library("torchvision.models")
     model, x = models.resnet18(num_classes=7), torch.randn(2, 3, 64, 64)
     assert len(round_trip(model, {nn.ReLU: "gelu"}, x, match=True, calibrate=[x]).replaced) == 9
-    whole = round_trip(model, {(nn.BatchNorm2d, nn.ReLU): "bn_relu"}, x, functional="fx")
+    whole = round_trip(model, {(nn.BatchNorm2d, nn.ReLU): "bn_relu"}, x, same=True, functional="fx")
     assert len(whole.replaced) == 9
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from evosearch.delivery.swap.slots import Function, Slot
-from evosearch.delivery.swap.trace import Tracer, called, freezes, in_place, later_users
+from evosearch.delivery.swap.trace import Tracer, called, freezes, in_place, later_users, read
 
 
 class CannotRewrite(Exception):
@@ -36,9 +36,10 @@ def rewritten(block: nn.Module, calls: Sequence[Slot], dropped: Collection[str] 
         module = block.get_submodule(str(node.target)) if node.op == "call_module" else None
         _keep_alias(node, module, slot is not None)
         source = node.args[0] if node.args else None
-        if isinstance(source, fx.Node) and source.op == "call_module" and source.target in fused:
-            fused.remove(str(source.target))  # only the one behind it
-            node.replace_all_uses_with(source)
+        norm = read(node, lambda name: name not in made and isinstance(block.get_submodule(name), nn.Identity)) if fused else None
+        if norm is not None and norm.op == "call_module" and norm.target in fused and not isinstance(module, nn.Identity):
+            fused.remove(str(norm.target))  # only the one behind it
+            node.replace_all_uses_with(source)  # type: ignore[arg-type]
             graph.erase_node(node)
         elif slot is not None:
             name = slot.name.rpartition(".")[2]

@@ -7,7 +7,7 @@ import inspect
 import operator
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,16 @@ def producer(node: object, view: View, model: nn.Module) -> tuple[int, int] | No
     return None
 
 
+def read(node: fx.Node, is_identity: Callable[[str], bool]) -> fx.Node | None:
+    """The node whose value this one alone reads, behind any `nn.Identity` (timm has one between norm and activation)."""
+    source = node.args[0] if node.args else None
+    while isinstance(source, fx.Node) and len(source.users) == 1:
+        if source.op != "call_module" or not is_identity(str(source.target)):
+            return source
+        source = source.args[0] if source.args else None
+    return None
+
+
 def is_gate(node: fx.Node) -> bool:
     """Whether the value multiplies another tensor, as in squeeze-and-excitation or a gated unit."""
     times = [u for u in node.users if (u.op == "call_function" and u.target in _PRODUCTS) or (u.op == "call_method" and u.target in ("mul", "mul_"))]
@@ -220,9 +230,10 @@ def look(model: nn.Module, slots: list[Slot]) -> Seen:
             told.setdefault(id(slot), set()).add(producer(node.args[0] if node.args else None, view, model))
             sites.setdefault(id(slot), set()).add((view.prefix, node.name))
             _warn(slot, node)
-            before = at.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
+            source = read(node, lambda target: isinstance(model.get_submodule(view.path(target)), nn.Identity))
+            before = at.get(source) if source is not None else None
             caller = view.caller(node) if node.op == "call_module" else view.owner(node)
-            if before is not None and before.kind == "norm" and len(node.args[0].users) == 1:
+            if before is not None and before.kind == "norm":
                 behind[id(before), id(slot)] = (before, slot, caller == before.owner)
             if node.op == "call_module" and not slot.owner:
                 slot.owner = caller
