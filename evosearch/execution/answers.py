@@ -31,7 +31,7 @@ def guarded(run: Run, job: Job, ceiling: int) -> str:
         resource.setrlimit(resource.RLIMIT_AS, (ceiling, hard))
     try:
         answer = run(job.to_text())
-        if len(answer) > MAX_ANSWER or len(answer.encode()) > MAX_ANSWER:
+        if len(answer) >= MAX_ANSWER or len(answer.encode()) >= MAX_ANSWER:
             return failed(job, "error", "error:bad_answer", f"the answer is {len(answer)} characters long").to_text()
         return answer
     except BaseException as error:  # a candidate may do anything, `sys.exit()` too: what it did is the row
@@ -54,14 +54,14 @@ def is_whole(data: bytes) -> bool:
     return len(data) >= 4 and (len(data) >= frames.size(data) or frames.size(data) > MAX_ANSWER + 4)
 
 
-def judged(job: Job, data: bytes) -> Result:
-    """The child's own result if it is a valid one for this job."""
+def judged(job: Job, data: bytes, skip: int = 0) -> Result:
+    """The result in a frame, behind so many bytes, if it is a valid one for this job."""
     if frames.size(data) > MAX_ANSWER + 4:
         return failed(job, "error", "error:bad_answer", f"the child's answer is longer than {MAX_ANSWER} bytes")
     if len(data) > frames.size(data):
         return failed(job, "error", "error:bad_answer", "the child wrote more than its answer")
     try:
-        result = Result.from_text(data[4:].decode())
+        result = Result.from_text(data[4 + skip :].decode())
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         return failed(job, "error", "error:bad_answer", f"the child's answer is no result: {error}")
     if (result.index, result.candidate) != (job.index, job.candidate):

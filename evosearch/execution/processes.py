@@ -33,7 +33,7 @@ def is_dead(pid: int) -> bool:
 
 def is_stopped(pid: int) -> bool:
     """Whether the process was stopped by a signal and does not run until another one wakes it."""
-    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] == [b"T"]
+    return read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] == [b"T"]
 
 
 def end(pid: int) -> int:
@@ -62,18 +62,20 @@ def end_strays(helpers: set[int]) -> None:
 
 def end_marked(mark: str) -> None:
     """Kills every process of ours whose environment was begun with this text: what a killed worker has left behind."""
-    while found := [pid for pid in _all() if mark.encode() in _read(f"/proc/{pid}/environ")]:
+    while found := [pid for pid in _all() if mark.encode() in read(f"/proc/{pid}/environ")]:
         for pid in found:
             _kill(pid)
 
 
 def children(pid: int | None = None) -> set[int]:
-    """The children of that process, or of this one."""
+    """The children of that process, or of this one, which has one thread."""
+    if pid is None:
+        return set(map(int, read("/proc/thread-self/children").split()))
     try:
-        threads = os.listdir(f"/proc/{pid or 'self'}/task")
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:  # it is gone, or there is no /proc
         return set()
-    return {int(child) for thread in threads for child in _read(f"/proc/{pid or 'self'}/task/{thread}/children").split()}
+    return {int(child) for thread in threads for child in read(f"/proc/{pid}/task/{thread}/children").split()}
 
 
 def family(pid: int) -> list[int]:
@@ -86,19 +88,19 @@ def family(pid: int) -> list[int]:
 
 def resident(pid: int) -> int:
     """Bytes of memory of its own, without files, that the process has now; 0 when it is gone."""
-    pages = _read(f"/proc/{pid}/statm").split()
+    pages = read(f"/proc/{pid}/statm").split()
     return (int(pages[1]) - int(pages[2])) * _PAGE if pages else 0
 
 
 def ceiling(memory_limit: int) -> int:
     """The limit on this process's address space, in bytes, that leaves it so many more; 0 for none."""
-    pages = _read("/proc/self/statm").split()
+    pages = read("/proc/self/statm").split()
     return int(pages[0]) * _PAGE + memory_limit if pages and memory_limit else 0
 
 
 def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
-    return next((int(line.split()[1]) for line in _read("/proc/vmstat").splitlines() if line.startswith(b"oom_kill ")), 0)
+    return next((int(line.split()[1]) for line in read("/proc/vmstat").splitlines() if line.startswith(b"oom_kill ")), 0)
 
 
 def prctl(option: int, value: int) -> None:
@@ -119,9 +121,10 @@ def _all() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()] if Path("/proc").exists() else []
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
     """A file of /proc; nothing when the process is gone, is another user's, or there is no /proc."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError:
         return b""

@@ -16,7 +16,6 @@ import os
 import select
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -139,8 +138,8 @@ class _Server:
         try:
             while (batch := self._next_batch()) is not None:
                 lines = batch.split("\n")
-                for number, line in enumerate(lines, start=1):
-                    frames.write(self._answers, self._answer(Job.from_text(line), is_last=number == len(lines)).to_text())
+                for line, upcoming in zip(lines, [*lines[1:], ""], strict=True):
+                    frames.write(self._answers, self._answer(Job.from_text(line), upcoming, is_alone=len(lines) == 1).to_text())
         finally:
             self._end_child()
 
@@ -148,16 +147,18 @@ class _Server:
         while not select.select([self._commands], [], [], _IDLE_TICK)[0]:
             if os.getppid() != self._driver:  # the pipe does not say so while another child of the driver holds it open
                 return None
+            self._end_child()  # one that waited for more
         return frames.read(self._commands)
 
-    def _answer(self, job: Job, is_last: bool) -> Result:
+    def _answer(self, job: Job, upcoming: str, is_alone: bool) -> Result:
         """What the job comes to. A failure counts of the first job of a child only: what was there before it may be at fault."""
         kills = 0
         while True:
             child = self._child = self._child or Child(self._run, self._limits, self._silence)
-            result = child.ask(job, self._look)
+            result = child.ask(job, upcoming, self._look)
             has_failed = result.status in FAILURES
-            if has_failed or is_last or time.monotonic() - child.born > WORK or children() - self._helpers != {child.pid}:
+            is_used_up = child.seconds > WORK and not child.has_begun
+            if has_failed or is_alone or is_used_up or child.is_changed or children() - self._helpers != {child.pid}:
                 self._end_child()
             if not has_failed or (child.jobs == 1 and result.reason != KILLED):
                 return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from evosearch.execution import frames
 from evosearch.execution.answers import FAILURES, Run, guarded, judged
-from evosearch.execution.traces import reset_randomness, traces
+from evosearch.execution.traces import is_unchanged, reset_randomness, traces
 from evosearch.job import Job
 
 RETIRED = "retired"  # says the worker that ends, with jobs unanswered or not
@@ -30,6 +30,6 @@ def serve(run: Run, ceiling: int, commands: int, answers: int) -> None:
             if not (has_failed and done):
                 frames.write(answers, result.to_text())
                 done += 1
-            if has_failed or done == JOBS or traces() != before:
+            if has_failed or done == JOBS or not is_unchanged(before):
                 frames.write(answers, RETIRED)
                 return

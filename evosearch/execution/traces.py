@@ -16,10 +16,9 @@ import resource
 import signal
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
-from evosearch.execution.processes import children
+from evosearch.execution.processes import children, read
 
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_AS"]
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
@@ -49,11 +48,19 @@ def traces() -> list[Any]:
     ]  # fmt: skip
 
 
+def is_unchanged(before: list[Any]) -> bool:
+    """Whether the process is as it was; not if it cannot tell any more, for want of files, memory or stack."""
+    try:
+        return traces() == before
+    except Exception:
+        return False
+
+
 def _process() -> list[Any]:
     found: list[Any] = [os.getcwd(), os.getpgid(0), os.getsid(0), os.getpriority(os.PRIO_PROCESS, 0)]
     found += [resource.getrlimit(resource.RLIMIT_AS)[1], *(resource.getrlimit(limit) for limit in _LIMITS)]
     if sys.platform == "linux":
-        status = Path("/proc/self/status").read_bytes()
+        status = read("/proc/self/status")
         found += [status[start : status.find(b"\n", start)] for start in map(status.find, _KERNEL)]
         found += [os.listdir("/proc/self/fd"), os.sched_getaffinity(0), children()]
     return found

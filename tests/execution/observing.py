@@ -64,7 +64,7 @@ class Observer:
         else:
             (result,), others = self._run([name]), []
         seconds = time.monotonic() - start
-        happens(lambda: len(self._living()) <= len(self._processes), within=1.0)
+        happens(lambda: len(self._living()) <= len(self._processes), within=2.0)  # a child that waits for more ends after a second
         orphans = sorted(self._living() - self._servers()) if len(self._living()) > len(self._processes) else []
         leaked = self._descriptors() - self._files
         if not before:

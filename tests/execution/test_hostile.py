@@ -18,7 +18,7 @@ from evosearch.execution import make_executor
 from evosearch.execution.sandbox import ForkServer
 from evosearch.job import Result
 from tests.execution.hostile import CANDIDATES, ENTRY, MEMORY_LIMIT_GB, PROBE, TIME_LIMIT
-from tests.execution.laws import jobs_of, offspring
+from tests.execution.laws import happens, jobs_of, offspring
 from tests.execution.observing import Observer
 
 KILL_THE_SERVER = [name for name, (_, _, reason) in CANDIDATES.items() if reason in ("crash:server", "lost:server")]  # torch is loaded three times
@@ -61,10 +61,10 @@ def test_only_the_hostile_one_suffers(server: ForkServer, fresh: dict[str, Any],
     start = time.monotonic()
     *others, result, after = ask(server, [*([] if status == "timeout" else [PROBE]), name, PROBE])
     assert (result.status, result.reason) == (status, reason), result.error
-    assert time.monotonic() - start < (TIME_LIMIT if status == "timeout" else 2 * TIME_LIMIT) + 2
+    assert time.monotonic() - start < 2 * TIME_LIMIT + 2  # beside a probe, and again alone
     assert all(bits(probe) == fresh for probe in (*others, after))
-    assert offspring() <= before | {server.pid}
-    assert psutil.Process(server.pid).num_fds() == files
+    assert happens(lambda: len(offspring() - before - {server.pid}) <= 1, within=0.5)  # the probes' child, which waits for more
+    assert psutil.Process(server.pid).num_fds() <= files + 2
 
 
 def test_there_are_at_least_forty() -> None:
