@@ -38,7 +38,7 @@ def _raise(job: Job, message: str) -> None:
 def _memory_bomb(job: Job, argument: str) -> None:
     hoard = []
     while True:
-        hoard.append(bytearray(16 << 20))
+        hoard.append(bytearray(8 << 20))
 
 
 def _torch_bomb(job: Job, argument: str) -> None:
@@ -133,7 +133,7 @@ BEHAVIOR: dict[str, Callable[[Job, str], str | None]] = {
     "secrets": _secrets,
     "garbage": lambda job, argument: "{]",
     "deep": lambda job, argument: "[" * 100_000,
-    "long": lambda job, argument: "x" * (100 << 20),
+    "long": lambda job, argument: "x" * (20 << 20),
     "wrong_index": lambda job, argument: Result(job.index + 1, job.candidate, "ok").to_text(),
     "nan": lambda job, argument: Result(job.index, job.candidate, "ok").to_text().replace('"scores":{}', '"scores":{"a":NaN}'),
 }
