@@ -101,6 +101,14 @@ def _scribble(job: Job, argument: str) -> None:
                 continue
 
 
+_POISON: list[int] = []  # what no look at the process can see
+
+
+def _victim(job: Job, argument: str) -> None:
+    if _POISON:
+        os.abort()
+
+
 def _threads(job: Job, argument: str) -> str:
     return Result(job.index, job.candidate, "ok", error=os.environ["OMP_NUM_THREADS"]).to_text()
 
@@ -129,6 +137,8 @@ BEHAVIOR: dict[str, Callable[[Job, str], str | None]] = {
     "clean": _clean,
     "say": lambda job, argument: argument,
     "scribble": _scribble,
+    "poison": lambda job, argument: _POISON.append(1),
+    "victim": _victim,
     "threads": _threads,
     "secrets": _secrets,
     "garbage": lambda job, argument: "{]",
