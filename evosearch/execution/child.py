@@ -1,4 +1,4 @@
-"""A child of the fork server: it does one job after the other, and is handed the next only when one is answered.
+"""A child of the fork server: it does one job after the other, and has the next one at hand when one is answered.
 
 It runs in its own process group under a wall-clock limit and a limit on its address space. No job finds what another one
 left: a child that a job has changed says so with its answer and is ended, and the next job gets a fresh one.
@@ -18,11 +18,13 @@ from typing import NoReturn
 
 from evosearch.execution import frames
 from evosearch.execution.answers import Run, epitaph, failed, guarded, is_whole, judged
+from evosearch.execution.batches import WORK
 from evosearch.execution.processes import PR_SET_PDEATHSIG, ceiling, end, family, is_dead, oom_kills, prctl, resident
 from evosearch.execution.traces import is_unchanged, reset_randomness, traces
 from evosearch.job import Job, Result
 
 _TICK = 0.02  # seconds between two looks at a silent child
+_AHEAD = 1 << 14  # characters: of a job that is given ahead the pipe takes so many without waiting
 _ENDING = 0.002  # seconds between two looks at one that has closed its pipe
 _UNCHANGED, _CHANGED = "=", "!"  # before an answer: whether it left the process as it was
 _PAUSE = 1.0  # seconds more than a tick
@@ -43,7 +45,9 @@ class Child:
     def __init__(self, run: Run, limits: Limits, silence: int) -> None:
         self.jobs = 0  # handed over
         self.seconds = 0.0  # that they took
+        self._rest = b""  # of what it wrote, behind the last answer
         self.is_changed = False  # by one of them
+        self.has_begun = False  # with the next one already
         self._limits, self._resident, self._oom_kills = limits, resident(os.getpid()), oom_kills()
         self._status: int | None = None  # once it is reaped
         theirs, self._to = os.pipe()
@@ -55,15 +59,14 @@ class Child:
         os.close(writing)
         os.set_blocking(self._to, False)
 
-    def ask(self, job: Job, look: Callable[[], None]) -> Result:
-        """Its answer, or what became of it; `look` is called at every tick."""
+    def ask(self, job: Job, upcoming: str, look: Callable[[], None]) -> Result:
+        """Its answer, or what became of it; it may go on with the `upcoming` one, if any, at once. `look` is called at every tick."""
         self.jobs += 1
         start = time.monotonic()
-        try:
-            frames.write(self._to, job.to_text())
-        except (BrokenPipeError, BlockingIOError):
+        if not self.has_begun and not self._give(job.to_text()):
             return failed(job, "crash", "crash:child", "the child took no job")
-        data, has_hung_up = b"", False
+        self.has_begun = self.jobs > 1 and 0 < len(upcoming) < _AHEAD and self.seconds < WORK and self._give(upcoming)
+        data, self._rest, has_hung_up = self._rest, b"", False
         while not is_whole(data):
             now = time.monotonic()
             left = start + self._limits.time - now
@@ -82,9 +85,18 @@ class Child:
             pause = time.monotonic() - now - _TICK
             if pause > _PAUSE:  # we were stopped, or the machine slept: its time did not pass
                 start += pause
+        if self.has_begun:  # there may be some of its next answer already
+            data, self._rest = data[: frames.size(data)], data[frames.size(data) :]
         self.seconds += time.monotonic() - start
         self.is_changed = data[4:5] != _UNCHANGED.encode()
         return judged(job, data, skip=1)
+
+    def _give(self, text: str) -> bool:
+        try:
+            frames.write(self._to, text)
+        except (BrokenPipeError, BlockingIOError):
+            return False
+        return True
 
     def _excess(self, job: Job) -> Result | None:
         """A failure if it has become too many processes, or too large: the limit on the address space knows one process."""
@@ -118,7 +130,10 @@ def _live(run: Run, memory_limit: int, commands: int, answers: int, silence: int
         while (text := frames.read(commands)) is not None:
             reset_randomness()
             answer = guarded(run, Job.from_text(text), most)
-            frames.write(answers, (_UNCHANGED if is_unchanged(before) else _CHANGED) + answer)
+            verdict = _UNCHANGED if is_unchanged(before) else _CHANGED
+            frames.write(answers, verdict + answer)
+            if verdict == _CHANGED:
+                break
     finally:
         os._exit(0)
 

@@ -138,8 +138,8 @@ class _Server:
         try:
             while (batch := self._next_batch()) is not None:
                 lines = batch.split("\n")
-                for line in lines:
-                    frames.write(self._answers, self._answer(Job.from_text(line), is_alone=len(lines) == 1).to_text())
+                for line, upcoming in zip(lines, [*lines[1:], ""], strict=True):
+                    frames.write(self._answers, self._answer(Job.from_text(line), upcoming, is_alone=len(lines) == 1).to_text())
         finally:
             self._end_child()
 
@@ -150,14 +150,15 @@ class _Server:
             self._end_child()  # one that waited for more
         return frames.read(self._commands)
 
-    def _answer(self, job: Job, is_alone: bool) -> Result:
+    def _answer(self, job: Job, upcoming: str, is_alone: bool) -> Result:
         """What the job comes to. A failure counts of the first job of a child only: what was there before it may be at fault."""
         kills = 0
         while True:
             child = self._child = self._child or Child(self._run, self._limits, self._silence)
-            result = child.ask(job, self._look)
+            result = child.ask(job, upcoming, self._look)
             has_failed = result.status in FAILURES
-            if has_failed or is_alone or child.is_changed or child.seconds > WORK or children() - self._helpers != {child.pid}:
+            is_used_up = child.seconds > WORK and not child.has_begun
+            if has_failed or is_alone or is_used_up or child.is_changed or children() - self._helpers != {child.pid}:
                 self._end_child()
             if not has_failed or (child.jobs == 1 and result.reason != KILLED):
                 return result

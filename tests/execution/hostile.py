@@ -31,7 +31,7 @@ from evosearch.job import Job, Result
 
 ENTRY = "tests.execution.hostile:load"
 TIME_LIMIT = 1.5  # seconds: on a busy machine a memory bomb takes its time
-MEMORY_LIMIT_GB = 0.125
+MEMORY_LIMIT_GB = 0.0625
 PROBE = "probe"
 
 Act = Callable[[Job], Any]  # what is returned is the answer; None is a proper one
@@ -217,13 +217,13 @@ def _memory_without_limit(job: Job) -> None:
 def _memory_in_children(job: Job) -> None:
     for _ in range(4):
         if os.fork() == 0:
-            hoard = b"x" * (64 << 20)
+            hoard = b"x" * (24 << 20)
             time.sleep(600 + len(hoard))
     time.sleep(600)
 
 
 def _hoard(job: Job) -> None:
-    builtins_hoard.append(bytearray(90 << 20))
+    builtins_hoard.append(bytearray(40 << 20))
 
 
 builtins_hoard: list[bytearray] = []
@@ -388,9 +388,9 @@ CANDIDATES: dict[str, tuple[Act, str, str | None]] = {
     "close every descriptor": (lambda job: os.closerange(0, 4096), "error", "error:no_result"),
     "garbage in the answer pipe": (partial(_scribble, b"garbage!" * 100), "error", "error:bad_answer"),
     "another's answer in the answer pipe": (
-        partial(_scribble, b"\0\0\1\x2c" + Result(99, "x", "ok").to_text().encode().ljust(300)), "error", "error:wrong_answer"
+        partial(_scribble, b"\0\0\1\x2d=" + Result(99, "x", "ok").to_text().encode().ljust(300)), "error", "error:wrong_answer"
     ),
-    "an answer of 100 MB": (lambda job: "x" * 100_000_000, "error", "error:bad_answer"),
+    "an answer of 50 MB": (lambda job: "x" * 50_000_000, "error", "error:bad_answer"),
     "an answer that is no JSON": (lambda job: "{]", "error", "error:bad_answer"),
     "an answer of 100,000 brackets": (lambda job: "[" * 100_000, "error", "error:bad_answer"),
     "an answer that is no text": (lambda job: 7, "error", "error:TypeError"),

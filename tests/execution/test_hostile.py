@@ -61,7 +61,7 @@ def test_only_the_hostile_one_suffers(server: ForkServer, fresh: dict[str, Any],
     start = time.monotonic()
     *others, result, after = ask(server, [*([] if status == "timeout" else [PROBE]), name, PROBE])
     assert (result.status, result.reason) == (status, reason), result.error
-    assert time.monotonic() - start < (TIME_LIMIT if status == "timeout" else 2 * TIME_LIMIT) + 2
+    assert time.monotonic() - start < 2 * TIME_LIMIT + 2  # beside a probe, and again alone
     assert all(bits(probe) == fresh for probe in (*others, after))
     assert happens(lambda: len(offspring() - before - {server.pid}) <= 1, within=0.5)  # the probes' child, which waits for more
     assert psutil.Process(server.pid).num_fds() <= files + 2

@@ -38,7 +38,7 @@ def _raise(job: Job, message: str) -> None:
 def _memory_bomb(job: Job, argument: str) -> None:
     hoard = []
     while True:
-        hoard.append(bytearray(16 << 20))
+        hoard.append(bytearray(8 << 20))
 
 
 def _torch_bomb(job: Job, argument: str) -> None:
@@ -101,6 +101,14 @@ def _scribble(job: Job, argument: str) -> None:
                 continue
 
 
+_POISON: list[int] = []  # what no look at the process can see
+
+
+def _victim(job: Job, argument: str) -> None:
+    if _POISON:
+        os.abort()
+
+
 def _threads(job: Job, argument: str) -> str:
     return Result(job.index, job.candidate, "ok", error=os.environ["OMP_NUM_THREADS"]).to_text()
 
@@ -137,13 +145,15 @@ BEHAVIOR: dict[str, Callable[[Job, str], str | None]] = {
     "clean": _clean,
     "say": lambda job, argument: argument,
     "scribble": _scribble,
+    "poison": lambda job, argument: _POISON.append(1),
+    "victim": _victim,
     "threads": _threads,
     "secrets": _secrets,
     "capability": _capability,
     "gpus": _gpus,
     "garbage": lambda job, argument: "{]",
     "deep": lambda job, argument: "[" * 100_000,
-    "long": lambda job, argument: "x" * (100 << 20),
+    "long": lambda job, argument: "x" * (20 << 20),
     "wrong_index": lambda job, argument: Result(job.index + 1, job.candidate, "ok").to_text(),
     "nan": lambda job, argument: Result(job.index, job.candidate, "ok").to_text().replace('"scores":{}', '"scores":{"a":NaN}'),
 }
