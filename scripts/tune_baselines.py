@@ -69,8 +69,7 @@ def main() -> None:
         means = {text: fmean(point.values()) for text, point in points.items()}
         chosen[f"tuned_{name}"] = max(means, key=lambda text, means=means: means[text])
         per_pair[name] = {
-            pair: max((text for text in scores if pair in scores[text]), key=lambda text, p=pair, s=scores: direction(p) * s[text][p])
-            for pair in PAIRS
+            pair: max((text for text in scores if pair in scores[text]), key=lambda text, p=pair, s=scores: direction(p) * s[text][p]) for pair in PAIRS
         }
         table += [{"formula": text, "scores": found, "mean": round(means[text], 4)} for text, found in scores.items()]
         print(f"tuned_{name}: {chosen[f'tuned_{name}']}   alone: {per_pair[name]}", flush=True)

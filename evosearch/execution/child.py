@@ -1,7 +1,7 @@
-"""A child of the fork server: it does one job after the other, and is handed the next only when one is answered.
+"""A child of the fork server: it does one job after the other, and has the next one at hand when one is answered.
 
 It runs in its own process group under a wall-clock limit and a limit on its address space. No job finds what another one
-left: a child that a job has changed ends after its answer, and the next job gets a fresh one.
+left: a child that a job has changed says so with its answer and is ended, and the next job gets a fresh one.
 """
 
 from __future__ import annotations
@@ -10,73 +10,103 @@ import os
 import resource
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import NoReturn
 
 from evosearch.execution import frames
-from evosearch.execution.processes import PR_SET_PDEATHSIG, end, is_dead, oom_kills, prctl, signal_name
-from evosearch.execution.traces import restore_randomness, traces
+from evosearch.execution.answers import Run, epitaph, failed, guarded, is_whole, judged
+from evosearch.execution.batches import WORK
+from evosearch.execution.processes import PR_SET_PDEATHSIG, ceiling, end, family, is_dead, oom_kills, prctl, resident
+from evosearch.execution.traces import is_unchanged, reset_randomness, traces
 from evosearch.job import Job, Result
 
-MAX_ANSWER = 1 << 20  # bytes
-KILLED = "crash:SIGKILL"  # the reason of a child that neither the limits nor the kernel's want of memory ended
-_TICK = 0.05  # seconds between two looks at a silent child
-# What torch's CPU allocator says when it gets no memory; it raises a plain RuntimeError.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+_TICK = 0.02  # seconds between two looks at a silent child
+_AHEAD = 1 << 14  # characters: of a job that is given ahead the pipe takes so many without waiting
+_ENDING = 0.002  # seconds between two looks at one that has closed its pipe
+_UNCHANGED, _CHANGED = "=", "!"  # before an answer: whether it left the process as it was
+_PAUSE = 1.0  # seconds more than a tick
+_MOST_PROCESSES = 32  # below a child, itself included
 
-Run = Callable[[str], str]
+
+@dataclass(frozen=True)
+class Limits:
+    """Of a job, in seconds and in bytes more than the warm server has (0: none)."""
+
+    time: float
+    memory: int
 
 
 class Child:
-    """The server's end of one child. `watch` is called while it waits for an answer, with the pipe that the driver holds open."""
+    """The server's end of one child."""
 
-    def __init__(self, run: Run, memory_limit: int, silence: int) -> None:
+    def __init__(self, run: Run, limits: Limits, silence: int) -> None:
         self.jobs = 0  # handed over
-        self.born, self._oom_kills = time.monotonic(), oom_kills()
+        self.seconds = 0.0  # that they took
+        self._rest = b""  # of what it wrote, behind the last answer
+        self.is_changed = False  # by one of them
+        self.has_begun = False  # with the next one already
+        self._limits, self._resident, self._oom_kills = limits, resident(os.getpid()), oom_kills()
         self._status: int | None = None  # once it is reaped
         theirs, self._to = os.pipe()
         self._answers, writing = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            _live(run, memory_limit, theirs, writing, silence)
+            _live(run, limits.memory, theirs, writing, silence)
         os.close(theirs)
         os.close(writing)
         os.set_blocking(self._to, False)
 
-    def ask(self, job: Job, time_limit: float, look: Callable[[], None]) -> Result:
-        """Its answer, or what became of it; `look` is called at every tick."""
+    def ask(self, job: Job, upcoming: str, look: Callable[[], None]) -> Result:
+        """Its answer, or what became of it; it may go on with the `upcoming` one, if any, at once. `look` is called at every tick."""
         self.jobs += 1
-        deadline = time.monotonic() + time_limit
-        try:
-            frames.write(self._to, job.to_text())
-        except (BrokenPipeError, BlockingIOError):
+        start = time.monotonic()
+        if not self.has_begun and not self._give(job.to_text()):
             return failed(job, "crash", "crash:child", "the child took no job")
-        data = b""
-        while not _is_whole(data):
-            left = deadline - time.monotonic()
+        self.has_begun = self.jobs > 1 and 0 < len(upcoming) < _AHEAD and self.seconds < WORK and self._give(upcoming)
+        data, self._rest, has_hung_up = self._rest, b"", False
+        while not is_whole(data):
+            now = time.monotonic()
+            left = start + self._limits.time - now
             if left <= 0:
-                return failed(job, "timeout", "timeout", f"killed after {time_limit:g} s")
-            look()
-            readable, _, _ = select.select([self._answers], [], [], min(left, _TICK))
+                return failed(job, "timeout", "timeout", f"killed after {self._limits.time:g} s")
+            readable, _, _ = select.select([] if has_hung_up else [self._answers], [], [], min(left, _ENDING if has_hung_up else _TICK))
             part = os.read(self._answers, 1 << 16) if readable else b""
             data += part
-            if not part and (readable or is_dead(self.pid)):  # something it started may still hold the pipe
-                return self._epitaph(job)
-        return _read(job, data)
+            has_hung_up = has_hung_up or (bool(readable) and not part)
+            if not part and is_dead(self.pid):  # something it started may still hold the pipe, or it may have closed it and live on
+                return epitaph(job, os.waitstatus_to_exitcode(self.end()), oom_kills() > self._oom_kills)
+            if not readable:
+                look()
+                if excess := self._excess(job):
+                    return excess
+            pause = time.monotonic() - now - _TICK
+            if pause > _PAUSE:  # we were stopped, or the machine slept: its time did not pass
+                start += pause
+        if self.has_begun:  # there may be some of its next answer already
+            data, self._rest = data[: frames.size(data)], data[frames.size(data) :]
+        self.seconds += time.monotonic() - start
+        self.is_changed = data[4:5] != _UNCHANGED.encode()
+        return judged(job, data, skip=1)
 
-    def _epitaph(self, job: Job) -> Result:
-        """What its end says."""
-        status = self.end()
-        if os.WIFSIGNALED(status):
-            name = signal_name(os.WTERMSIG(status))
-            if name == "SIGKILL" and oom_kills() > self._oom_kills:
-                return failed(job, "memory", "memory:oom_kill", "the machine ran out of memory and killed the child")
-            return failed(job, "crash", f"crash:{name}", f"the child was ended by {name}")
-        return failed(job, "error", "error:no_result", f"the child exited with code {os.waitstatus_to_exitcode(status)} and left no result")
+    def _give(self, text: str) -> bool:
+        try:
+            frames.write(self._to, text)
+        except (BrokenPipeError, BlockingIOError):
+            return False
+        return True
+
+    def _excess(self, job: Job) -> Result | None:
+        """A failure if it has become too many processes, or too large: the limit on the address space knows one process."""
+        members = family(self.pid)
+        if len(members) > _MOST_PROCESSES:
+            return failed(job, "error", "error:processes", f"more than {_MOST_PROCESSES} processes")
+        used = sum(max(0, resident(member) - self._resident) for member in members)
+        if 0 < self._limits.memory < used:
+            return failed(job, "memory", "memory", f"{used / 2**30:.2f} GiB in {len(members)} processes")
+        return None
 
     def end(self) -> int:
         """Kills it with its group; its wait status."""
@@ -85,29 +115,6 @@ class Child:
             os.close(self._answers)
             self._status = end(self.pid)
         return self._status
-
-
-def failed(job: Job, status: str, reason: str, error: str) -> Result:
-    """The result of a job that has none of its own."""
-    return Result(job.index, job.candidate, status, reason, "numeric", worker=f"pid-{os.getpid()}", error=error[:500])
-
-
-def guarded(run: Run, job: Job, ceiling: int) -> str:
-    """`run(text)` under the limit on the address space in bytes (0: none); whatever it raises is a result."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if ceiling:
-        resource.setrlimit(resource.RLIMIT_AS, (ceiling, hard))
-    try:
-        answer = run(job.to_text())
-        if len(answer) > MAX_ANSWER:
-            return failed(job, "error", "error:bad_answer", f"the answer is {len(answer)} characters long").to_text()
-        return answer
-    except BaseException as error:  # a candidate may do anything, `sys.exit()` too: what it did is the row
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))  # room to say so
-        message = f"{type(error).__name__}: {error}"
-        if isinstance(error, MemoryError) or any(words in message for words in _NO_MEMORY):
-            return failed(job, "memory", "memory", message).to_text()
-        return failed(job, "error", f"error:{type(error).__name__}", message).to_text()
 
 
 def _live(run: Run, memory_limit: int, commands: int, answers: int, silence: int) -> NoReturn:
@@ -119,12 +126,13 @@ def _live(run: Run, memory_limit: int, commands: int, answers: int, silence: int
             os.dup2(silence, standard)
         _close_all_but(0, 1, 2, commands, answers)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        ceiling = _address_space() + memory_limit if memory_limit and sys.platform == "linux" else 0
-        restore, before = restore_randomness(), traces()
+        most, before = ceiling(memory_limit), traces()
         while (text := frames.read(commands)) is not None:
-            frames.write(answers, guarded(run, Job.from_text(text), ceiling))
-            restore()
-            if traces() != before:
+            reset_randomness()
+            answer = guarded(run, Job.from_text(text), most)
+            verdict = _UNCHANGED if is_unchanged(before) else _CHANGED
+            frames.write(answers, verdict + answer)
+            if verdict == _CHANGED:
                 break
     finally:
         os._exit(0)
@@ -134,27 +142,3 @@ def _close_all_but(*kept: int) -> None:
     for low, high in pairwise([-1, *sorted(kept), os.sysconf("SC_OPEN_MAX")]):
         if low + 1 < high:  # Python 3.11 takes the range from 0 to 0 for all there are
             os.closerange(low + 1, high)
-
-
-def _address_space() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether enough is there to judge: a frame, or the beginning of one that is too long."""
-    return len(data) >= 4 and (len(data) >= frames.size(data) or frames.size(data) > MAX_ANSWER + 4)
-
-
-def _read(job: Job, data: bytes) -> Result:
-    """The child's own result if it is a valid one for this job."""
-    if frames.size(data) > MAX_ANSWER + 4:
-        return failed(job, "error", "error:bad_answer", f"the child's answer is longer than {MAX_ANSWER} bytes")
-    if len(data) > frames.size(data):
-        return failed(job, "error", "error:bad_answer", "the child wrote more than its answer")
-    try:
-        result = Result.from_text(data[4:].decode())
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        return failed(job, "error", "error:bad_answer", f"the child's answer is no result: {error}")
-    if (result.index, result.candidate) != (job.index, job.candidate):
-        return failed(job, "error", "error:wrong_answer", f"the child answered for job {result.index!r}")
-    return result

@@ -21,7 +21,7 @@ def split(data: bytes) -> tuple[list[str], bytes]:
     """The texts that are whole, and what is left."""
     texts = []
     while len(data) >= 4 and len(data) >= size(data):
-        texts.append(data[4 : size(data)].decode())
+        texts.append(data[4 : size(data)].decode(errors="replace"))
         data = data[size(data) :]
     return texts, data
 

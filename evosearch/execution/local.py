@@ -11,7 +11,7 @@ from evosearch.execution.batches import RECENT, batch_size, share
 from evosearch.execution.sandbox import ForkServer, close_all
 from evosearch.job import Job, Result
 
-_TICK = 1.0  # seconds between two looks at the leases
+_TICK = 0.25  # seconds between two looks at the leases
 
 
 class LocalExecutor:
@@ -24,14 +24,14 @@ class LocalExecutor:
         self._durations: deque[float] = deque(maxlen=RECENT)  # seconds of the jobs before
 
     def free_slots(self) -> int:
-        return max(0, self.workers * batch_size(self._durations) - len(self.in_flight))
+        return max(0, self.workers * batch_size(self._durations) - self._count)
 
     def submit(self, job: Job) -> None:
         self._queue.append(job)
 
     def poll(self, timeout: float) -> list[Result]:
         deadline = time.monotonic() + timeout
-        while self.in_flight:
+        while self._count:
             self._place()
             left = max(0.0, deadline - time.monotonic())
             results = self._look(min(left, _TICK))
@@ -61,6 +61,10 @@ class LocalExecutor:
     @property
     def in_flight(self) -> list[int]:
         return sorted(job.index for jobs in (self._queue, *(server.jobs for server in self._servers)) for job in jobs)
+
+    @property
+    def _count(self) -> int:
+        return len(self._queue) + sum(len(server.jobs) for server in self._servers)
 
     def close(self) -> None:
         close_all(self._servers)

@@ -1,7 +1,8 @@
 """The warm fork server: a single-threaded process that has done one training step, and forks children that do the jobs.
+Where the entry has taken hold of a GPU it forks none and does them itself (spawned.py).
 
 Started by sandbox.ForkServer as `python -m evosearch.execution.server`; frames over standard input and output: settings
-in, `ready` or the error of the entry out; then jobs in, a line each, and one result for every job, in their order. Cheap
+in, `ready` and the isolation or the error of the entry out; then jobs in, a line each, and one result for every job, in their order. Cheap
 jobs share a child. Before a job starts over, an empty frame goes out: its time begins anew. When the driver is gone the
 server ends, and its child with it.
 """
@@ -15,20 +16,20 @@ import os
 import select
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from evosearch.execution import TRIES, frames
+from evosearch.execution import TRIES, frames, spawned
+from evosearch.execution.answers import FAILURES, KILLED, Run
 from evosearch.execution.batches import WORK
-from evosearch.execution.child import KILLED, Child, Run
-from evosearch.execution.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, children, end_strays, prctl
+from evosearch.execution.child import Child, Limits
+from evosearch.execution.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, ceiling, children, end_strays, prctl
 from evosearch.job import Job, Result
 
-READY = "ready"
+READY = {"ready, forks": "fork", "ready, spawned": "spawn"}  # and the isolation of its jobs
 AGAIN = ""  # the job starts over
-FAILURES = ("timeout", "memory", "crash", "error")  # what another job in the same process may be to blame for
 _IDLE_TICK = 1.0  # seconds between two looks at the driver while there is nothing to do
 
 
@@ -41,6 +42,11 @@ class Settings:
     path: list[str]
     time_limit: float
     memory_limit: int
+    isolation: str = ""  # fork, spawn, or empty: spawn where the entry has taken hold of a GPU
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.time_limit, self.memory_limit)
 
 
 def load_entry(entry: str) -> Callable[[str], Run]:
@@ -80,19 +86,47 @@ def main() -> None:
     except Exception as error:  # the driver raises it: a task that does not load is the user's to mend
         frames.write(answers, unloaded(settings.entry, error))
         return
+    isolation = settings.isolation or ("spawn" if _holds_a_gpu() else "fork")
+    _pin_threads()
+    ready = next(text for text, meant in READY.items() if meant == isolation)
+    if isolation == "spawn":
+        os.dup2(silence, 2)
+        frames.write(answers, ready)
+        spawned.serve(run, 0 if _holds_a_gpu() else ceiling(settings.memory_limit), commands, answers)
+        return
     server = _Server(run, settings, driver, commands, answers, silence)
     # From here on we look for ourselves: the signal would leave a child's litter, and it comes too when only the thread
     # that started us ends.
     prctl(PR_SET_PDEATHSIG, 0)
-    frames.write(answers, READY)
+    _take_precedence()
+    frames.write(answers, ready)
     server.serve()
+
+
+def _holds_a_gpu() -> bool:
+    torch = sys.modules.get("torch")
+    return bool(torch and torch.cuda.is_initialized())
+
+
+def _pin_threads() -> None:
+    """To one, whatever the entry has set: the number of threads changes a result's bits."""
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.set_num_threads(1)
+
+
+def _take_precedence() -> None:
+    """Before its children, where the system allows it: a thousand of them would not let it kill them."""
+    if sys.platform == "linux":
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 class _Server:
     """Does the jobs in children, and answers each with a Result, whatever becomes of the child."""
 
     def __init__(self, run: Run, settings: Settings, driver: int, commands: int, answers: int, silence: int) -> None:
-        self._run, self._settings, self._driver = run, settings, driver
+        self._run, self._limits, self._driver = run, settings.limits, driver
         self._commands, self._answers, self._silence = commands, answers, silence
         self._child: Child | None = None
         self._helpers = children()  # started by the entry: not a child's litter
@@ -104,8 +138,8 @@ class _Server:
         try:
             while (batch := self._next_batch()) is not None:
                 lines = batch.split("\n")
-                for number, line in enumerate(lines, start=1):
-                    frames.write(self._answers, self._answer(Job.from_text(line), is_last=number == len(lines)).to_text())
+                for line, upcoming in zip(lines, [*lines[1:], ""], strict=True):
+                    frames.write(self._answers, self._answer(Job.from_text(line), upcoming, is_alone=len(lines) == 1).to_text())
         finally:
             self._end_child()
 
@@ -113,16 +147,18 @@ class _Server:
         while not select.select([self._commands], [], [], _IDLE_TICK)[0]:
             if os.getppid() != self._driver:  # the pipe does not say so while another child of the driver holds it open
                 return None
+            self._end_child()  # one that waited for more
         return frames.read(self._commands)
 
-    def _answer(self, job: Job, is_last: bool) -> Result:
+    def _answer(self, job: Job, upcoming: str, is_alone: bool) -> Result:
         """What the job comes to. A failure counts of the first job of a child only: what was there before it may be at fault."""
         kills = 0
         while True:
-            child = self._child = self._child or Child(self._run, self._settings.memory_limit, self._silence)
-            result = child.ask(job, self._settings.time_limit, self._look)
+            child = self._child = self._child or Child(self._run, self._limits, self._silence)
+            result = child.ask(job, upcoming, self._look)
             has_failed = result.status in FAILURES
-            if has_failed or is_last or time.monotonic() - child.born > WORK or children() - self._helpers != {child.pid}:
+            is_used_up = child.seconds > WORK and not child.has_begun
+            if has_failed or is_alone or is_used_up or child.is_changed or children() - self._helpers != {child.pid}:
                 self._end_child()
             if not has_failed or (child.jobs == 1 and result.reason != KILLED):
                 return result

@@ -16,54 +16,53 @@ import resource
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from evosearch.execution.processes import children, read
 
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_AS"]
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-_KERNEL = ("Threads", "Umask", "SigBlk", "SigIgn", "SigCgt", "Seccomp", "NoNewPrivs")
-_TINY, _ONE, _ULP = 5e-324, 1.0, 1.2e-16  # what the floating-point unit makes of them tells how it rounds
+_KERNEL = (b"Threads:", b"Umask:", b"SigBlk:", b"SigIgn:", b"SigCgt:", b"NoNewPrivs:")
+_TINY, _ONE, _ULP = 5e-324, 1.0, 1.2e-16  # what the floating-point unit makes of them tells how it rounds; as text, for it may compare so too
 
 
-def restore_randomness() -> Callable[[], None]:
-    """A function that puts the generators of Python, numpy and torch back to where they are now: drawing is no trace."""
-    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy.random")
-    ours = random.getstate()
-    theirs = numpy.get_state() if numpy else None
-    tensor = torch.random.get_rng_state() if torch else None
-    devices = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_initialized() else None
-
-    def restore() -> None:
-        random.setstate(ours)
-        if numpy:
-            numpy.set_state(theirs)
-        if torch:
-            torch.random.set_rng_state(tensor)
-            if devices:
-                torch.cuda.set_rng_state_all(devices)
-
-    return restore
+def reset_randomness() -> None:
+    """Puts the generators of Python, numpy and torch to where every job begins: who draws without a seed of his own gets the same in every worker."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.default_generator.manual_seed(0)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(0)
 
 
 def traces() -> list[Any]:
     """Everything else, to be compared with what it was."""
     return [
-        *_process(), dict(os.environ), locale.setlocale(locale.LC_ALL), list(sys.path), sys.getrecursionlimit(),
-        sys.gettrace(), sys.getprofile(), sys.excepthook, sys.stdin, sys.stdout, sys.stderr, sys.getswitchinterval(),
-        gc.isenabled(), gc.get_threshold(), atexit._ncallbacks(), dict(vars(builtins)), list(warnings.filters),
-        [signal.getsignal(number) for number in signal.valid_signals()], [signal.getitimer(timer) for timer in _TIMERS],
-        _TINY * _ONE, _ONE + _ULP, -_ONE - _ULP, *_numpy(), *_torch(),
+        *_process(), os.environ.copy(), locale.setlocale(locale.LC_ALL), sys.path[:], sys.getrecursionlimit(), sys.getswitchinterval(),
+        sys.gettrace(), sys.getprofile(), sys.excepthook, sys.stdin, sys.stdout, sys.stderr, gc.isenabled(), gc.get_threshold(),
+        atexit._ncallbacks(), vars(builtins).copy(), warnings.filters[:], [signal.getitimer(timer) for timer in _TIMERS],
+        *map(float.hex, (_TINY * _ONE, _ONE + _ULP, -_ONE - _ULP)), *_numpy(), *_torch(),
     ]  # fmt: skip
+
+
+def is_unchanged(before: list[Any]) -> bool:
+    """Whether the process is as it was; not if it cannot tell any more, for want of files, memory or stack."""
+    try:
+        return traces() == before
+    except Exception:
+        return False
 
 
 def _process() -> list[Any]:
     found: list[Any] = [os.getcwd(), os.getpgid(0), os.getsid(0), os.getpriority(os.PRIO_PROCESS, 0)]
     found += [resource.getrlimit(resource.RLIMIT_AS)[1], *(resource.getrlimit(limit) for limit in _LIMITS)]
     if sys.platform == "linux":
-        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        found += [fields.get(name) for name in _KERNEL]
-        found += [os.listdir("/proc/self/fd"), Path(f"/proc/self/task/{os.getpid()}/children").read_text(), os.sched_getaffinity(0)]
+        status = read("/proc/self/status")
+        found += [status[start : status.find(b"\n", start)] for start in map(status.find, _KERNEL)]
+        found += [os.listdir("/proc/self/fd"), os.sched_getaffinity(0), children()]
     return found
 
 

@@ -12,7 +12,7 @@ from evosearch.job import Job, Result
 
 ENTRY = "tests.execution.toy:load"
 TIME_LIMIT = 1.0  # seconds
-MEMORY_LIMIT_GB = 0.1  # small: on a busy machine a bomb takes its time
+MEMORY_LIMIT_GB = 0.05  # small: on a busy machine a bomb takes its time
 
 # What a hostile candidate does -> status, reason
 HOSTILE = {

@@ -34,7 +34,7 @@ def test_cheap_jobs_share_a_child(server: ForkServer) -> None:
 
 
 def test_dear_jobs_have_a_child_each(server: ForkServer) -> None:
-    assert len({result.worker for result in ask_all(server, ["sleep 0.25"] * 3)}) == 3
+    assert len({result.worker for result in ask_all(server, ["sleep 0.55"] * 4)}) >= 3  # the first two may share the one of the test before
 
 
 def test_results_come_one_by_one(server: ForkServer) -> None:
@@ -57,10 +57,14 @@ def test_a_status_never_falls_on_a_neighbor(server: ForkServer, candidate: str) 
     ]
 
 
-@pytest.mark.parametrize(("durations", "size"), [([], 1), ([0.01], 20), ([0.05] * 4, 4), ([0.25], 1), ([60.0], 1), ([0.001] * 31 + [6.4], 1), ([0.0], 1000)])
-def test_a_batch_is_about_200_ms_of_work(durations: list[float], size: int) -> None:
+@pytest.mark.parametrize(("durations", "size"), [([], 1), ([0.01], 50), ([0.05] * 4, 10), ([0.4], 1), ([60.0], 1), ([0.001] * 31 + [16], 1), ([0.0], 1000)])
+def test_a_batch_is_half_a_second_of_work(durations: list[float], size: int) -> None:
     assert batch_size(durations) == size
 
 
 def test_a_free_worker_leaves_the_others_their_share() -> None:
     assert [share(waiting, 4, 20) for waiting in (1, 4, 5, 80, 1000)] == [1, 1, 2, 20, 20]
+
+
+def test_a_failure_beside_others_is_no_verdict(server: ForkServer) -> None:
+    assert [result.status for result in ask_all(server, ["ok", "poison", "victim", "ok"])] == ["ok"] * 4

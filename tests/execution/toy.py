@@ -38,7 +38,7 @@ def _raise(job: Job, message: str) -> None:
 def _memory_bomb(job: Job, argument: str) -> None:
     hoard = []
     while True:
-        hoard.append(bytearray(16 << 20))
+        hoard.append(bytearray(8 << 20))
 
 
 def _torch_bomb(job: Job, argument: str) -> None:
@@ -69,7 +69,7 @@ def _daemon(job: Job, argument: str) -> None:
 
 
 def _fork_many(job: Job, argument: str) -> None:
-    for _ in range(20):
+    for _ in range(10):
         if os.fork() == 0:
             if os.fork() == 0:
                 os.setsid()
@@ -90,6 +90,23 @@ def _clean(job: Job, argument: str) -> None:
     assert "EVOSEARCH_LITTER" not in os.environ
     assert sys.getrecursionlimit() > 100
     assert os.getcwd() != "/"
+
+
+def _scribble(job: Job, argument: str) -> None:
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2:
+            try:
+                os.write(descriptor, b"garbage!" * 100)
+            except OSError:
+                continue
+
+
+_POISON: list[int] = []  # what no look at the process can see
+
+
+def _victim(job: Job, argument: str) -> None:
+    if _POISON:
+        os.abort()
 
 
 def _threads(job: Job, argument: str) -> str:
@@ -126,13 +143,17 @@ BEHAVIOR: dict[str, Callable[[Job, str], str | None]] = {
     "fork_many": _fork_many,
     "litter": _litter,
     "clean": _clean,
+    "say": lambda job, argument: argument,
+    "scribble": _scribble,
+    "poison": lambda job, argument: _POISON.append(1),
+    "victim": _victim,
     "threads": _threads,
     "secrets": _secrets,
     "capability": _capability,
     "gpus": _gpus,
     "garbage": lambda job, argument: "{]",
     "deep": lambda job, argument: "[" * 100_000,
-    "long": lambda job, argument: "x" * (100 << 20),
+    "long": lambda job, argument: "x" * (20 << 20),
     "wrong_index": lambda job, argument: Result(job.index + 1, job.candidate, "ok").to_text(),
     "nan": lambda job, argument: Result(job.index, job.candidate, "ok").to_text().replace('"scores":{}', '"scores":{"a":NaN}'),
 }
