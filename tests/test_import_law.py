@@ -42,7 +42,7 @@ ONE_FILE = {
 }  # fmt: skip
 ALSO = {  # the log of a run, the tables of a user, the open tables; who varies, who stays
     "pyarrow": {"dataset/tables.py", "benchmarks/parquet.py"}, "deap": {"proposers/selection.py"},
-    "ray": {"execution/cluster/connect.py"},
+    "ray": {f"execution/cluster/{name}.py" for name in ("connect", "doctor", "jobs")},
 }  # fmt: skip
 TORCH_FREE = ("benchmarks", "dataset", "language", "meaning", "space", "proposers", "search", "execution", "job", "config", "sections", "seeding")
 

@@ -200,6 +200,8 @@ class RayExecutor:
         try:
             answer = ray.get(seat.call, timeout=_SHORTEST_LEASE)
         except _GONE as error:
+            if not all(map(answers, self._vital)):
+                return []  # the head went, and with it whom Ray would be asked through: `_watch` says so
             return self._lost(number, str(error), killed=_lives(seat.node))
         except ray.exceptions.RayTaskError as error:
             raise ExecutorError(str(error.cause)) from None  # the entry does not load: no fresh actor would help

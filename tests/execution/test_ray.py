@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -32,8 +33,10 @@ def busy_actors(count: int) -> list[int]:
     """The processes of the Ray workers whose fork servers have a child, when so many do."""
     deadline = time.monotonic() + 20
     while True:
-        servers = [process for process in psutil.Process().children(recursive=True) if "execution.server" in " ".join(process.cmdline())]
-        actors = sorted({server.ppid() for server in servers if server.children()})
+        actors = list[int]()
+        with suppress(psutil.NoSuchProcess):  # one that ends while it is looked at: look again
+            servers = [process for process in psutil.Process().children(recursive=True) if "execution.server" in " ".join(process.cmdline())]
+            actors = sorted({server.ppid() for server in servers if server.children()})
         if len(actors) == count:
             return actors
         assert time.monotonic() < deadline, actors
