@@ -78,7 +78,7 @@ def test_a_run_leaves_a_table_a_verdict_and_readable_files(finished):
     assert not any(line.endswith(" ") for line in output.splitlines())
     assert json.loads((directory / "status.json").read_text())["finished"]
     summary = json.loads((directory / "summary.json").read_text())
-    assert set(summary) == {"search_end", "pick", "verdict", "novelty", "simplified", "relative_time", "inference_time", "counts"}
+    assert set(summary) == {"search_end", "pick", "verdict", "novelty", "simplified", "relative_time", "inference_time", "counts", "crc32"}
     assert summary["search_end"] == 14
     assert f"verdict: {summary['verdict']['line']}" in output
     rows = table(directory)

@@ -15,6 +15,7 @@ from evosearch.search.store import Log
 from evosearch.search.study import FINAL_INDEX
 from evosearch.search.window import Watch, law, unfed
 from evosearch.source import import_file
+from evosearch.stopping import Stop
 from tests.search.test_study import answer, study_over
 
 simulator = import_file(Path(__file__).parent.parent.parent / "scripts" / "simulate.py", "simulate_script")
@@ -103,7 +104,7 @@ def test_a_run_says_that_its_window_is_too_small(tmp_path, monkeypatch, window, 
     monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=executor.monotonic))
     with Log(tmp_path) as log:
         study = study_over(log, evaluations=50, window=window, shares={"random": 1.0})
-        running._loop(study, executor, Clock(None, 0.0), lambda: False, None, Watch(window, 4), notices.append)
+        running._loop(study, executor, Clock(None, 0.0), Stop(), None, Watch(window, 4), notices.append)
         assert study.progress()["told"] == sum(row["index"] < FINAL_INDEX for row in study.rows()) == 50
     assert len(notices) == is_said
     if is_said:
