@@ -198,7 +198,9 @@ def test_export_of_the_pick_and_of_a_formula(finished, tmp_path):
     output = evosearch("export", finished[0], "--best", "--to", tmp_path / "my_layer").stdout
     verdict = json.loads((finished[0] / "summary.json").read_text())["verdict"]["line"]
     assert f"verdict: {verdict}" in output
-    assert sorted(p.name for p in (tmp_path / "my_layer").iterdir()) == ["formula.json", "my_layer.py", "my_layer.ts.pt"]
+    assert sorted(p.name for p in (tmp_path / "my_layer").iterdir()) == [
+        "formula.json", "formula.tex", "my_layer.py", "my_layer.ts.pt", "pyproject.toml",
+    ]  # fmt: skip
     assert json.loads((tmp_path / "my_layer" / "formula.json").read_text())["verdict"] == verdict
     output = evosearch("export", "--formula", "evonorm_b0", "--to", tmp_path / "b0", "--name", "evo_b0").stdout
     assert "pass --features N" in output

@@ -152,7 +152,10 @@ def doctor(
     address: Annotated[Optional[str], typer.Option(help="A cluster: auto, or host:port of its head. Every node is looked at.")] = None,
     insecure_cluster: Insecure = False,
 ) -> None:
-    """Look at this machine, or at every node of a cluster, and say what is wrong and how to mend it."""
+    """Look at this machine, or at each node of a cluster.
+
+    Says what is wrong and how to mend it.
+    """
     from evosearch.execution.cluster.doctor import FAIL, cluster, this_machine
 
     failed = 0

@@ -26,7 +26,7 @@ def swap(
     functional: Annotated[str, typer.Option(help="report, or fx: rewrite functional calls.")] = "report",
     plugin: Plugins = None,
 ) -> None:
-    """Show what evosearch.swap would replace, and what it would leave."""
+    """Show what evosearch.swap would replace and leave."""
     load_plugins(plugin)
     from evosearch.delivery.swap import listing
     from evosearch.delivery.swap.swap import swap as run

@@ -10,7 +10,10 @@ from evosearch.cli.app import Plugins, Run, load_plugins, print_lines
 
 
 def check(directory: Run, plugin: Plugins = None) -> None:
-    """Read all of a run against its checksums and against itself; changes nothing. Exit code 1 if something is not sound."""
+    """Read all of a run against its checksums; changes nothing.
+
+    Also against itself. Exit code 1 if something is not sound.
+    """
     from evosearch.config import read_run_of
     from evosearch.plugin import PluginError, check_given
     from evosearch.search.soundness import Finding, examine
@@ -40,7 +43,10 @@ def check(directory: Run, plugin: Plugins = None) -> None:
 def repair(
     directory: Run, dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False
 ) -> None:  # fmt: skip
-    """Make good what can be made good of a damaged run, and say what cannot. Exit code 1 if something is left."""
+    """Mend what can be mended of a damaged run.
+
+    Says what cannot be. Exit code 1 if something is left.
+    """
     from evosearch.search import repair as repairing
 
     done, left = repairing.repair(directory, dry_run)

@@ -12,7 +12,7 @@ from ruamel.yaml.scalarstring import LiteralScalarString
 
 def documents(found: Sequence[Mapping[str, Any]]) -> str:
     """Several documents in one file, as kubectl reads them; texts of many lines stand as they are."""
-    yaml, stream = YAML(), io.StringIO()
+    yaml, stream = YAML(typ="rt"), io.StringIO()
     yaml.default_flow_style = False
     yaml.width = 1000
     yaml.explicit_start = True  # type: ignore[assignment]
