@@ -79,7 +79,7 @@ def test_the_slurm_script_starts_the_same_on_every_node_with_a_token_of_its_own(
     stub(tmp_path, "getent", 'echo "10.1.2.3 STREAM $2"')
     stub(tmp_path, "srun", 'echo "$@"; stat -c "%a" "$RAY_AUTH_TOKEN_PATH"; wc -c <"$RAY_AUTH_TOKEN_PATH"; exit 3')
     environment = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin", "SLURM_JOB_ID": "17", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]"}
-    stub(tmp_path, "python", 'exec python3 "$@"')
+    stub(tmp_path, "python", f'exec "{sys.executable}" "$@"')  # not whichever python3 this machine may have
     done = subprocess.run(["bash", "-s"], input=text, text=True, capture_output=True, cwd=tmp_path, env=environment)
     command, mode, size = done.stdout.splitlines()
     assert done.returncode == 3, done.stderr
