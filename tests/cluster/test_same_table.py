@@ -38,13 +38,12 @@ def test_one_table(tmp_path: Path) -> None:
         for name in ("ray-2-nodes", "ray-node-killed"):
             out = tmp_path / name
             with head.popen(command(out, "--executor", "ray", "--address", f"{head.address}:{PORT}", "--workers", "2"), stdout=subprocess.DEVNULL) as driver:
+                wait_for_half(out)
+                assert all(host.processes("evosearch.execution.server") for host in (head, other))  # both are at work
                 if name == "ray-node-killed":
-                    wait_for_half(out)
                     assert other.kill("raylet/raylet")
                 assert driver.wait(400) == 0
             hashes[name] = table_hash(out)
-            workers = {row["worker"] for row in read_run(out)[0] if row.get("worker")}
-            assert len(workers) > 1
     print(hashes)
     assert len(rows(out)) >= 20
     assert len(set(hashes.values())) == 1, hashes

@@ -53,7 +53,9 @@ class Observer:
         self._executor, self._limit, self._index = executor, time_limit, 0
         (self._reference,) = self._run([PROBE])
         assert self._reference.status == "ok", self._reference
-        self._processes, self._files = self._living(), self._descriptors()
+        self._run([PROBE] * RECENT)
+        happens(lambda: self._living() == self._servers(), within=2.0)
+        self._processes, self._files = self._living(), self._settled()
 
     def observe(self, name: str, before: int) -> Seen:
         """The candidate with so many probes before it, and one behind; all of them at once where there is one."""
@@ -80,6 +82,15 @@ class Observer:
         self._index += len(names)
         results = run_all(self._executor, jobs, patience=120.0)
         return [results[job.index] for job in jobs]
+
+    def _settled(self) -> int:
+        """The descriptors once they have been as many for three seconds: the connections of Ray's driver come when they come."""
+        found, since = self._descriptors(), time.monotonic()
+        while time.monotonic() - since < 3.0:
+            time.sleep(0.1)
+            if (now := self._descriptors()) != found:
+                found, since = now, time.monotonic()
+        return found
 
     def _descriptors(self) -> int:
         family = [psutil.Process(), *(psutil.Process(pid) for pid in self._servers())]
