@@ -20,7 +20,7 @@ import pytest
 from evosearch.cli import main
 
 EVOSEARCH = [sys.executable, "-m", "evosearch.cli"]
-TINY = ["run", "search_spaces/smoke.yaml", "--set", "budget.evaluations=14", "--set", "judging.full.steps=5", "--set", "judging.final.steps=5"]
+TINY = ["run", "search_spaces/smoke.yaml", "--set", "budget.evaluations=14", "--set", "judging.full.steps=5", "--set", "judging.final.steps=2"]
 COLUMNS = ["index", "ask", "attempt", "candidate", "canonical_id", "proposer", "status", "reason", "stage", "parents", "duplicate_of"]
 
 

@@ -314,7 +314,7 @@ def test_the_nearest_known_functions_leave_out_the_function_itself():
 
 
 @given(graphs())
-@settings(max_examples=30)
+@settings(max_examples=12)
 def test_any_graph_has_facts(graph):
     found = describe(graph)
     assert all(label and text for label, text in described(found))
@@ -323,7 +323,7 @@ def test_any_graph_has_facts(graph):
 
 
 @given(graphs(statistics=True))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_any_layer_has_facts(graph):
     assert all(label and text for label, text in described(describe(graph)))
 
