@@ -10,13 +10,13 @@ import math
 from collections.abc import Collection
 from statistics import fmean
 
-WORK = 0.5  # seconds of work that a child is worth forking for: with torch, fork and end cost 10 ms, and 45 ms on a busy machine
+WORK = 1.0  # seconds of work that a child is worth forking for: with torch, fork, start and end cost 22 ms, and 45 ms on a busy machine
 RECENT = 32  # jobs whose mean duration decides
 _MOST = 1000  # jobs in a batch
 
 
 def batch_size(durations: Collection[float]) -> int:
-    """The jobs in half a second of work, from the seconds that the last ones took; 1 while nothing is known."""
+    """The jobs in a second of work, from the seconds that the last ones took; 1 while nothing is known."""
     return max(1, min(_MOST, round(WORK / max(fmean(durations), 1e-6)))) if durations else 1
 
 

@@ -26,6 +26,7 @@ from evosearch.execution.answers import FAILURES, KILLED, Run
 from evosearch.execution.batches import WORK
 from evosearch.execution.child import Child, Limits
 from evosearch.execution.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, ceiling, children, end_strays, prctl
+from evosearch.execution.traces import reset_randomness, traces
 from evosearch.job import Job, Result
 
 READY = {"ready, forks": "fork", "ready, spawned": "spawn"}  # and the isolation of its jobs
@@ -130,6 +131,8 @@ class _Server:
         self._commands, self._answers, self._silence = commands, answers, silence
         self._child: Child | None = None
         self._helpers = children()  # started by the entry: not a child's litter
+        reset_randomness()  # both here once, for what they import and cache: numpy.random, loaded by every child anew, cost it 16 ms
+        traces()
         gc.collect()
         gc.freeze()  # a collection in the child would write to, and so copy, every page of the warm heap
 
