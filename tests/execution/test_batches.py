@@ -34,7 +34,7 @@ def test_cheap_jobs_share_a_child(server: ForkServer) -> None:
 
 
 def test_a_second_of_work_uses_a_child_up(server: ForkServer) -> None:
-    assert len({result.worker for result in ask_all(server, ["sleep 0.55"] * 6)}) >= 3
+    assert len({result.worker for result in ask_all(server, ["sleep 0.55"] * 6)}) > 1
 
 
 def test_results_come_one_by_one(server: ForkServer) -> None:
