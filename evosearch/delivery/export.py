@@ -23,7 +23,7 @@ import torch
 from evosearch.compiler.emit import emit
 from evosearch.delivery.formats import FORMATS, chosen
 from evosearch.delivery.formats.format import PROBE_FEATURES, CannotBeMade, Format, Layer, counts_channels, needs_features
-from evosearch.delivery.formats.verification import Verified, verify
+from evosearch.delivery.formats.verification import Verified, report, verify
 from evosearch.delivery.package import pyproject, tex
 from evosearch.delivery.place import TEMPORARY, ExportError, check_place, standing, unplaced
 from evosearch.delivery.simplification import Simplification, simplest
@@ -100,7 +100,10 @@ def _write(
         (workshop / "pyproject.toml").write_text(pyproject(layer.name, str(layer.graph)))
         made, absent = make_formats(layer, workshop, wanted, by_name)
         verified = verified_formats(layer, workshop, made)
-        (workshop / "verify.json").write_text(json.dumps(report(layer, made, absent, verified, simplification), indent=1) + "\n")
+        said = {"formula": str(layer.graph), **report(made, absent, verified, layer.name, [name for name in FORMATS if name not in {*made, *absent}])}
+        if simplification is not None:
+            said["simplified"] = {"accepted": simplification.accepted, "note": simplification.note, "from": str(simplification.original)}
+        (workshop / "verify.json").write_text(json.dumps(said, indent=1) + "\n")
         directory.mkdir(parents=True, exist_ok=True)
         for stale in written_names(layer.name):
             (directory / stale).unlink(missing_ok=True)
@@ -136,24 +139,6 @@ def verified_formats(layer: Layer, workshop: Path, made: dict[str, Format]) -> d
             more = f", and {len(found.failures) - 1} more" if len(found.failures) > 1 else ""
             raise ExportError(f"{made[name].file(layer.name)} does not reproduce `{layer.graph}`: {found.failures[0]}{more}; nothing was written")
     return verified
-
-
-def report(
-    layer: Layer, made: dict[str, Format], absent: dict[str, str], verified: dict[str, Verified], simplification: Simplification | None
-) -> dict[str, Any]:
-    """What verify.json says: by format the largest error of every case, the exceptions met, and what is not compared and why."""
-    rows: dict[str, Any] = {}
-    for name, one in made.items():
-        rows[name] = {"file": one.file(layer.name), "not offered": dict(one.lacks)}
-        if name in verified:
-            found = verified[name]
-            rows[name] |= {"largest error": found.largest, "cases": found.cases, "exceptions": found.exceptions}
-    asked = [name for name in FORMATS if name not in made and name not in absent]
-    said = {"simplified": {"accepted": simplification.accepted, "note": simplification.note, "from": str(simplification.original)}} if simplification else {}
-    return {
-        "formula": str(layer.graph), "torch": torch.__version__, "error": "of what is above 1 relative, else absolute", **said,
-        "formats": rows, "absent": absent, "not asked for": asked,
-    }  # fmt: skip
 
 
 def written_names(name: str) -> set[str]:

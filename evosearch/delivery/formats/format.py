@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evosearch.compiler.module import load
-from evosearch.language.graph import Axes, Graph, depends_on, parameters
+from evosearch.language.graph import Axes, Graph, depends_on, parameters, walk
 from evosearch.meaning.derive import has_statistics
 
 PROBE_FEATURES = 8  # channels of what is compared, where the layer takes any number
@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def operators(self) -> frozenset[str]:
-        return _operators(self.graph)
+        return frozenset(node.op for node in walk(self.graph))
 
     @cached_property
     def module(self) -> ModuleType:
@@ -67,12 +67,6 @@ class Layer:
             return torch.export.export(self.fresh().eval(), example, dynamic_shapes=tuple(shape for _ in self.inputs))
         except Exception as error:  # whatever torch's tracer raises of a layer that it cannot follow
             raise CannotBeMade(f"torch.export cannot follow it: {first_line(error)}") from error
-
-
-def _operators(graph: Graph) -> frozenset[str]:
-    from evosearch.language.graph import walk
-
-    return frozenset(node.op for node in walk(graph))
 
 
 @dataclass(frozen=True)

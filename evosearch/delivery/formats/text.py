@@ -87,4 +87,7 @@ class _Fixed(Format):
         return "formula.txt"
 
 
-FORMAT = _Fixed("txt", ".txt", make, None, default=True, lacks={"a fresh process": "text: read back by the formula parser, evaluated, and compared as it is written"})
+FORMAT = _Fixed(
+    "txt", ".txt", make, None, default=True,
+    lacks={"a fresh process": "text: read by the formula parser and compared as it is written"},
+)  # fmt: skip
