@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,6 @@ class Exported:
     verified: dict[str, Verified]
     graph: Graph
     simplification: Simplification | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def export(
@@ -105,11 +104,11 @@ def _write(
             said["simplified"] = {"accepted": simplification.accepted, "note": simplification.note, "from": str(simplification.original)}
         (workshop / "verify.json").write_text(json.dumps(said, indent=1) + "\n")
         directory.mkdir(parents=True, exist_ok=True)
-        for stale in written_names(layer.name):
-            (directory / stale).unlink(missing_ok=True)
         files = sorted(path.name for path in workshop.iterdir() if path.is_file())
         for file in files:
             (workshop / file).replace(directory / file)
+        for stale in written_names(layer.name).difference(files):  # of an earlier export in more formats
+            (directory / stale).unlink(missing_ok=True)
     return Exported(tuple(directory / file for file in files), absent, verified, layer.graph, simplification)
 
 

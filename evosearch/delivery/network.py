@@ -171,11 +171,11 @@ def _write(
         verified = networks.verify(network, inputs, workshop, made, candidate.sites)
         (workshop / "verify.json").write_text(json.dumps(report(made, absent, verified), indent=1) + "\n")
         directory.mkdir(parents=True, exist_ok=True)
-        for stale in OTHERS:
-            (directory / stale).unlink(missing_ok=True)
         files = [*FILES, *(one.file(networks.STEM) for one in made.values())]
         for file in files:
             (workshop / file).replace(directory / file)
+        for stale in set(OTHERS).difference(files):  # of an earlier export in more formats
+            (directory / stale).unlink(missing_ok=True)
     return tuple(directory / file for file in files), absent
 
 

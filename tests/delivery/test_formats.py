@@ -178,11 +178,11 @@ def test_onnx_says_by_name_what_it_lacks(tmp_path):
         FORMATS["onnx"].make(layer("i0(x)"), tmp_path / "layer.onnx")
 
 
-def test_an_operator_of_scipy_alone_has_a_reason_in_numpy(monkeypatch):
+def test_an_operator_of_scipy_alone_has_a_reason_in_numpy(tmp_path, monkeypatch):
     monkeypatch.setitem(OPERATORS, "dawson", Operator("dawson", 1, "torch.exp({a})", "special.dawsn", "exp", ("1 - 2 * a * f",), 9))
     for name in ("numpy", "jax"):
         with pytest.raises(CannotBeMade, match=r"`dawson` is special.dawsn of scipy, which .* does not have"):
-            FORMATS[name].make(Layer(make("dawson", variable("x")), "layer", "Layer", "layer", None, ""), None)
+            FORMATS[name].make(Layer(make("dawson", variable("x")), "layer", "Layer", "layer", None, ""), tmp_path / "file.py")
 
 
 def test_onnx_keeps_weights_under_their_names_and_has_standard_operators(tmp_path):

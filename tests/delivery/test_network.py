@@ -179,9 +179,9 @@ def test_a_model_of_ones_own_with_dropout_leaves_too(tmp_path, monkeypatch):
 def test_a_network_that_a_format_changes_is_refused(tmp_path, monkeypatch):
     made = networks._make
 
-    def tampered(name, network, inputs, file, traced):
+    def tampered(name, network, inputs, file, programs):
         network.load_state_dict({key: t * 1.01 for key, t in network.state_dict().items()})
-        made(name, network, inputs, file, traced)
+        made(name, network, inputs, file, programs)
         network.load_state_dict({key: t / 1.01 for key, t in network.state_dict().items()})
 
     monkeypatch.setattr(networks, "_make", tampered)

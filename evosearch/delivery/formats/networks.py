@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evosearch.delivery.formats import FORMATS, onnx, torchscript
 from evosearch.delivery.formats.cases import Case, results_of
-from evosearch.delivery.formats.format import CannotBeMade, Format, first_line
+from evosearch.delivery.formats.format import CannotBeMade, Format, first_line, traced
 from evosearch.delivery.formats.verification import SECONDS, Verified, judge, program, run_fresh, slope_operators
 from evosearch.delivery.place import ExportError
 from evosearch.language.graph import Graph, walk
@@ -38,10 +38,10 @@ def make(network: nn.Module, inputs: Tensor, folder: Path, wanted: Sequence[Form
     """
     made: dict[str, Format] = {}
     absent: dict[str, str] = {}
-    traced: list[torch.export.ExportedProgram] = []
+    programs: list[torch.export.ExportedProgram] = []
     for one in wanted:
         try:
-            _make(one.name, network, inputs, folder / one.file(STEM), traced)
+            _make(one.name, network, inputs, folder / one.file(STEM), programs)
             made[one.name] = one
         except CannotBeMade as reason:
             if by_name:
@@ -50,7 +50,7 @@ def make(network: nn.Module, inputs: Tensor, folder: Path, wanted: Sequence[Form
     return made, absent
 
 
-def _make(name: str, network: nn.Module, inputs: Tensor, file: Path, traced: list[torch.export.ExportedProgram]) -> None:
+def _make(name: str, network: nn.Module, inputs: Tensor, file: Path, programs: list[torch.export.ExportedProgram]) -> None:
     if name == "ts":
         if (reason := torchscript.unable()) is not None:
             raise CannotBeMade(reason)
@@ -64,16 +64,12 @@ def _make(name: str, network: nn.Module, inputs: Tensor, file: Path, traced: lis
         return
     if name == "onnx":
         onnx.check_installed()
-    if not traced:
-        shapes = ({0: torch.export.Dim.DYNAMIC},)
-        try:
-            traced.append(torch.export.export(network.eval(), (inputs[:4],), dynamic_shapes=shapes))
-        except Exception as error:  # whatever torch's tracer raises of a network that it cannot follow
-            raise CannotBeMade(f"torch.export cannot follow it: {first_line(error)}") from error
+    if not programs:
+        programs.append(traced(network.eval(), (inputs[:4],), ({0: torch.export.Dim.DYNAMIC},)))
     if name == "pt2":
-        torch.export.save(traced[0], file)
+        torch.export.save(programs[0], file)
     else:
-        onnx.write(traced[0], file)
+        onnx.write(programs[0], file)
 
 
 def cases(inputs: Tensor) -> list[Case]:
