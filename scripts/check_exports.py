@@ -1,6 +1,6 @@
 """Every format of many layers, read again in a fresh process and compared with what was judged: random graphs of the search spaces, and the library.
 
-    python scripts/check_exports.py [--graphs 200] [--whole 60] [--seed 0] [--formats py,ts,...] [--no-library] [--batch 50] [--failures 20]
+    python scripts/check_exports.py [--graphs 200] [--whole 60] [--seed 0] [--formats py,ts,...] [--no-library] [--batch 50]
 
 Graphs are drawn in turn from every file of search_spaces/. `--whole` of all layers, evenly spread, are also exported to .pt2 and ONNX, which
 take a second each. Prints a table of figures; rc 1 if a file does not do what the layer does and evosearch/delivery/formats/exceptions.toml
@@ -85,14 +85,16 @@ def check(named: list[tuple[str, Layer]], wanted: list[list[Format]], tallies: d
         for name in done:
             tallies[name].graphs += 1
         for name, one in verdicts.items():
-            add(tallies[name], one, f"{where}: {layer.graph}")
+            add(tallies[name], one)
+            for failure in one.failures:
+                print(f"{name} FAILED {where}: {layer.graph}\n      {failure}", flush=True)
 
 
-def add(tally: Tally, one: Verified, where: str) -> None:
+def add(tally: Tally, one: Verified) -> None:
     tally.cases += len(one.cases)
     tally.largest = max(tally.largest, one.largest)
     tally.exceptions.update(row["reason"] for row in one.exceptions)
-    tally.failures += [f"{where[:160]}\n      {failure}" for failure in one.failures]
+    tally.failures += one.failures
 
 
 def main() -> int:
@@ -103,7 +105,6 @@ def main() -> int:
     parser.add_argument("--formats", default=",".join(FORMATS))
     parser.add_argument("--no-library", action="store_true")
     parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--failures", type=int, default=20)
     options = parser.parse_args()
     start = time.perf_counter()
     chosen = [FORMATS[name] for name in options.formats.split(",")]
@@ -121,8 +122,7 @@ def main() -> int:
                 continue
             wanted.append([one for one in chosen if one.name not in SLOW or i in every])
         check(batch, wanted, tallies, 120.0 * options.batch)
-        print(f"\r{min(first + options.batch, len(rows))}/{len(rows)} layers, {time.perf_counter() - start:.0f} s", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        print(f"{min(first + options.batch, len(rows))}/{len(rows)} layers, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     print(f"{options.graphs} random graphs of {len(list(SPACES.glob('*.yaml')))} spaces, seed {options.seed}; {len(rows) - options.graphs} of the library")
     print("| format | layers | cases | largest error | exceptions met | failures | absent |\n|---|---|---|---|---|---|---|")
     for name, one in tallies.items():
@@ -133,8 +133,6 @@ def main() -> int:
             print(f"  {name}: {count} times: {reason}")
         for reason, count in one.absent.most_common():
             print(f"  {name}: {count} absent: {reason}")
-        for failure in one.failures[: options.failures]:
-            print(f"  {name} FAILED {failure}")
     for reason, count in refused.items():
         print(f"  refused {count}: {reason}")
     return int(any(one.failures for one in tallies.values()))

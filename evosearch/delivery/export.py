@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from evosearch.compiler.emit import emit
-from evosearch.delivery.formats import FORMATS, chosen
+from evosearch.delivery.formats import ALWAYS, FORMATS, chosen
 from evosearch.delivery.formats.format import PROBE_FEATURES, CannotBeMade, Format, Layer, counts_channels, needs_features
 from evosearch.delivery.formats.verification import Verified, report, verify
 from evosearch.delivery.package import pyproject, tex
@@ -136,7 +136,9 @@ def verified_formats(layer: Layer, workshop: Path, made: dict[str, Format]) -> d
     for name, found in verified.items():
         if found.failures:
             more = f", and {len(found.failures) - 1} more" if len(found.failures) > 1 else ""
-            raise ExportError(f"{made[name].file(layer.name)} does not reproduce `{layer.graph}`: {found.failures[0]}{more}; nothing was written")
+            others = ",".join(other for other in made if other != name)
+            fix = "" if name == ALWAYS else f"; --formats {others} leaves it out"
+            raise ExportError(f"{made[name].file(layer.name)} does not reproduce `{layer.graph}`: {found.failures[0]}{more}; nothing was written{fix}")
     return verified
 
 

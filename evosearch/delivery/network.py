@@ -165,10 +165,14 @@ def _write(
         (workshop / "weights.safetensors").write_bytes(save({name: t.detach().contiguous().clone() for name, t in state.items()}))
         (workshop / "network.json").write_text(json.dumps(record, indent=1) + "\n")
         _verify(model, workshop, inputs)
-        network: nn.Module = getattr(load(source), CLASS)()
-        network.load_state_dict(state)
-        made, absent = networks.make(network, inputs, workshop, wanted, by_name)
-        verified = networks.verify(network, inputs, workshop, made, candidate.sites)
+
+        def fresh() -> nn.Module:
+            network: nn.Module = getattr(load(source), CLASS)()
+            network.load_state_dict(state)
+            return network
+
+        made, absent = networks.make(fresh(), inputs, workshop, wanted, by_name)
+        verified = networks.verify(fresh, inputs, workshop, made, candidate.sites)
         (workshop / "verify.json").write_text(json.dumps(report(made, absent, verified), indent=1) + "\n")
         directory.mkdir(parents=True, exist_ok=True)
         files = [*FILES, *(one.file(networks.STEM) for one in made.values())]

@@ -174,7 +174,7 @@ class Form:
 
     def shape(self, channel: bool) -> str:
         """How a value that is kept is laid out beside the folded input."""
-        return ("(1, -1, 1, 1)" if self.layout == "folded_row" else "(1, -1, 1)") if channel else "()"
+        return ("(1, -1, 1, 1)" if self.layout == "folded_row" else "(1, -1, 1)") if channel else "(())"
 
 
 def _replaced(graph: Graph, mapping: Mapping[Graph, Graph]) -> Graph:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -83,12 +82,12 @@ def cases(inputs: Tensor) -> list[Case]:
     return found
 
 
-def verify(network: nn.Module, inputs: Tensor, folder: Path, made: Mapping[str, Format], graphs: Sequence[Graph]) -> dict[str, Verified]:
+def verify(fresh: Callable[[], nn.Module], inputs: Tensor, folder: Path, made: Mapping[str, Format], graphs: Sequence[Graph]) -> dict[str, Verified]:
     """Compares each file with the network that was trained, in one fresh process. Raises ExportError for one that does something else."""
     if not made:
         return {}
-    state = {name: t.detach().clone() for name, t in network.state_dict().items()}
-    wanted = results_of(lambda: copy.deepcopy(network), state, cases(inputs), ROUNDING)
+    state = {name: t.detach().clone() for name, t in fresh().state_dict().items()}
+    wanted = results_of(fresh, state, cases(inputs), ROUNDING)
     refused = wanted.pop("refused")
     operators = frozenset(node.op for graph in graphs for node in walk(graph)).union(*(slope_operators(graph) for graph in graphs))
     with tempfile.TemporaryDirectory() as work:
