@@ -11,6 +11,7 @@ import typer
 from evosearch.cli.app import Models, Plugins, load_plugins, print_lines, width
 
 if TYPE_CHECKING:
+    from evosearch.delivery.papers.origin import Origin
     from evosearch.language.candidate import Candidate
     from evosearch.language.graph import Graph
     from evosearch.plugin import PlugIn
@@ -37,31 +38,31 @@ def export(
 
     check_place(to)
     plugins = load_plugins(plugin)
-    tracked, verdict = "unbiased", None
+    tracked, origin = "unbiased", None
     if formula is not None:
         if ":=" in formula:
             raise ValueError("a network leaves with trained weights, and so from the run that found it: export RUN --best, or --id ID")
         graph, tracked = _layer(formula)
     else:
-        candidate, verdict = _found(directory, id_, plugins)  # type: ignore[arg-type]
+        candidate, origin = _found(directory, id_, plugins)  # type: ignore[arg-type]
         if not candidate.is_layer:
             if features is not None or name is not None:
                 raise ValueError("--features and --name are of layers; a network leaves as the class Network of model.py: drop them")
-            _export_network(directory, candidate, to, pair, verdict, overwrite, plugins, model or ())  # type: ignore[arg-type]
+            _export_network(directory, candidate, to, pair, origin.verdict, overwrite, plugins, model or ())  # type: ignore[arg-type]
             return
         graph = candidate.graph
     if pair is not None or model:
         raise ValueError("--pair and --model are of a network, which is trained before it leaves; this is a layer: drop them")
     from evosearch.delivery.export import export as write  # torch: after what can be refused without it
 
-    files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, verdict=verdict, overwrite=overwrite)
+    files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, origin=origin, overwrite=overwrite)
     for path in files:
         print_lines([str(path)])
     if not any(path.suffix == ".pt" for path in files):
         print("no TorchScript file: the layer keeps a value per channel; pass --features N for one of N channels")
     print_lines([f"`{graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated"])
-    if verdict is not None:
-        print_lines([f"verdict: {verdict}"])
+    if origin is not None:
+        print_lines([f"verdict: {origin.verdict}"])
 
 
 def _export_network(
@@ -107,13 +108,15 @@ def _layer(text: str) -> tuple[Graph, str]:
     return with_affine(layer.graph) if layer.affine else layer.graph, layer.tracked_variance
 
 
-def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tuple[Candidate, str]:
-    """The pick, or the function whose id starts with `wanted`; and what is known of it on unseen pairs."""
-    from evosearch.delivery.summary import read, stored_summary, verdict_line
+def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tuple[Candidate, Origin]:
+    """The pick, or the function whose id starts with `wanted`; and where it is from, with what is known of it on unseen pairs."""
+    from evosearch.delivery.papers.origin import origin_of
+    from evosearch.delivery.summary import read
     from evosearch.language.candidate import parse_candidate
     from evosearch.run import stored
 
-    reading = read(directory, stored(directory, plugins)[0])
+    config, environment = stored(directory, plugins)
+    reading = read(directory, config)
     if wanted is None:
         if reading.pick is None:
             advice = "search longer or wider" if reading.finished else f"let it run on with `evosearch resume {directory}`"
@@ -124,7 +127,7 @@ def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tu
         if len(texts) != 1:
             raise ValueError(f"--id needs the start of exactly one canonical id; `{wanted[:70]}` fits {len(texts)}")
         (candidate,) = texts.values()
-    return parse_candidate(candidate), verdict_line(reading, stored_summary(reading)[0], candidate)
+    return parse_candidate(candidate), origin_of(reading, environment, candidate)
 
 
 def explain(

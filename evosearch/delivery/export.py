@@ -24,6 +24,8 @@ import torch
 from evosearch.compiler.emit import emit
 from evosearch.compiler.module import load
 from evosearch.delivery.package import pyproject, tex
+from evosearch.delivery.papers.origin import Origin
+from evosearch.delivery.papers.write import PAPERS, write_papers
 from evosearch.delivery.place import TEMPORARY, ExportError, check_place, standing, unplaced
 from evosearch.delivery.source import ADDED, whole
 from evosearch.language.graph import Graph, canonical, depends_on, parameters
@@ -52,9 +54,9 @@ def needs_features(graph: Graph) -> bool:
 
 def export(
     graph: Graph, directory: Path, name: str, *, features: int | None = None, tracked_variance: str = "unbiased",
-    verdict: str | None = None, overwrite: bool = False,
+    origin: Origin | None = None, overwrite: bool = False,
 ) -> list[Path]:  # fmt: skip
-    """Writes the layer into `directory` and returns the files.
+    """Writes the layer into `directory` and returns the files; `origin` is the run that found it.
 
     The TorchScript file of a layer that keeps a value per channel is fixed at `features` channels, and is left out without
     them. The files are made in a temporary folder, loaded again in a fresh process and compared there; only then do they take
@@ -70,16 +72,16 @@ def export(
     record: dict[str, Any] = {
         "formula": str(graph), "canonical_id": graph.canonical_id, "latex": latex(canonical(graph)), "class": kind,
         "inputs": [n for n in ("x", "y") if depends_on(graph, n)], "tracked_variance": tracked_variance,
-        "num_features": features, "verdict": verdict,
+        "num_features": features, "verdict": origin.verdict if origin else None,
     }  # fmt: skip
     _check_folder(directory, name, record["canonical_id"], overwrite)
     try:
-        return _write(graph, directory, name, source, record, script)
+        return _write(graph, directory, name, source, record, script, origin)
     except OSError as error:  # it could be written a moment ago
         raise unplaced(directory, error) from error
 
 
-def _write(graph: Graph, directory: Path, name: str, source: str, record: dict[str, Any], script: bool) -> list[Path]:
+def _write(graph: Graph, directory: Path, name: str, source: str, record: dict[str, Any], script: bool, origin: Origin | None) -> list[Path]:
     """Makes the files in a temporary folder beside their place, verifies them there, and moves them."""
     kind, features = record["class"], record["num_features"]
     with tempfile.TemporaryDirectory(dir=standing(directory), prefix=TEMPORARY) as temporary:
@@ -91,6 +93,7 @@ def _write(graph: Graph, directory: Path, name: str, source: str, record: dict[s
         if script:
             scripted(load(source), kind, features or PROBE_FEATURES).save(str(workshop / f"{name}.ts.pt"))
         _verify(graph, workshop, name, kind, features or PROBE_FEATURES)
+        write_papers(graph, workshop, name, kind, features, load(source).__dict__[kind], origin)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / f"{name}.ts.pt").unlink(missing_ok=True)
         files = sorted(path.name for path in workshop.iterdir() if path.is_file())
@@ -147,7 +150,7 @@ def _check_folder(directory: Path, name: str, canonical_id: str, overwrite: bool
         raise ExportError(f"{directory} is a file; pass another --to")
     present = {path.name for path in directory.iterdir()}
     present = {file for file in present if not file.startswith(TEMPORARY)}  # the rest of an export that was killed
-    others = sorted(present - {f"{name}.py", f"{name}.ts.pt", "formula.json", "formula.tex", "pyproject.toml", "__pycache__"})
+    others = sorted(present - {f"{name}.py", f"{name}.ts.pt", "formula.json", "formula.tex", "pyproject.toml", *PAPERS, "__pycache__"})
     if others:
         raise ExportError(f"{directory} holds other things ({', '.join(others[:3])}); pass another --to")
     if not present - {"__pycache__"} or overwrite:
