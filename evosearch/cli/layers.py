@@ -55,7 +55,7 @@ def export(
         raise ValueError("--pair and --model are of a network, which is trained before it leaves; this is a layer: drop them")
     from evosearch.delivery.export import export as write  # torch: after what can be refused without it
 
-    files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, origin=origin, overwrite=overwrite)
+    files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, origin=origin, overwrite=overwrite).files
     for path in files:
         print_lines([str(path)])
     if not any(path.suffix == ".pt" for path in files):

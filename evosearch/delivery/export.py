@@ -1,6 +1,6 @@
-"""A layer as a folder that needs nothing but torch and can be installed: NAME.py, NAME.ts.pt, formula.json, formula.tex, pyproject.toml.
+"""A layer as a folder that needs nothing but torch and can be installed: NAME.py, its other formats, formula.json, formula.tex, pyproject.toml.
 
-Verified in a fresh process before it is kept.
+Verified in a fresh process before it is kept; verify.json says on what, how exactly, and which format is not there and why.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ import builtins
 import json
 import keyword
 import re
-import subprocess
 import sys
 import tempfile
-import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evosearch.compiler.emit import emit
-from evosearch.compiler.module import load
+from evosearch.delivery.formats import FORMATS, chosen
+from evosearch.delivery.formats.format import PROBE_FEATURES, CannotBeMade, Format, Layer, counts_channels, needs_features
+from evosearch.delivery.formats.verification import Verified, verify
 from evosearch.delivery.package import pyproject, tex
 from evosearch.delivery.papers.origin import Origin
 from evosearch.delivery.papers.write import PAPERS, write_papers
 from evosearch.delivery.place import TEMPORARY, ExportError, check_place, standing, unplaced
+from evosearch.delivery.simplification import Simplification, simplest
 from evosearch.delivery.source import ADDED, whole
-from evosearch.language.graph import Graph, canonical, depends_on, parameters
-from evosearch.meaning.derive import has_statistics
+from evosearch.language.graph import Graph, canonical, depends_on
 from evosearch.meaning.symbolic import latex
 
-PROBE_FEATURES = 8
 MAX_FEATURES = 65536
 _TAKEN_FILES = {"torch", "evosearch", *sys.stdlib_module_names}  # NAME.py would hide them
 
@@ -47,79 +47,141 @@ def class_name(name: str) -> str:
     return kind
 
 
-def needs_features(graph: Graph) -> bool:
-    """Whether the layer keeps a value per channel (and its TorchScript file a fixed number of them)."""
-    return any(p.kind == "channel" for p in parameters(graph)) or has_statistics(graph, "batch")
+@dataclass(frozen=True)
+class Exported:
+    """The files, the formats that are not among them and why, what was compared, and what became of `simplify`."""
+
+    files: tuple[Path, ...]
+    absent: dict[str, str]
+    verified: dict[str, Verified]
+    graph: Graph
+    simplification: Simplification | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def export(
     graph: Graph, directory: Path, name: str, *, features: int | None = None, tracked_variance: str = "unbiased",
-    origin: Origin | None = None, overwrite: bool = False,
-) -> list[Path]:  # fmt: skip
-    """Writes the layer into `directory` and returns the files; `origin` is the run that found it.
+    origin: Origin | None = None, overwrite: bool = False, formats: Sequence[str] | None = None, simplify: bool = False,
+) -> Exported:  # fmt: skip
+    """Writes the layer into `directory`, in the usual formats or in NAME.py and those named; `simplify` takes sympy's form where it is one;
+    `origin` is the run that found it.
 
-    The TorchScript file of a layer that keeps a value per channel is fixed at `features` channels, and is left out without
-    them. The files are made in a temporary folder, loaded again in a fresh process and compared there; only then do they take
-    their place. Raises ExportError, with nothing written, on a mismatch, a folder that holds other things or, unless
-    `overwrite`, another formula.
+    The files of a layer that keeps a value per channel are fixed at `features` channels but for NAME.py, and are left out without
+    them, with the reason. The files are made in a temporary folder, loaded again in a fresh process and compared there; only then do
+    they take their place. Raises ExportError, with nothing written, on a mismatch, a format asked for by name that cannot be made, a
+    folder that holds other things or, unless `overwrite`, another formula.
     """
+    wanted = chosen(formats)
     kind = class_name(name)
-    script = _check_features(graph, features)
+    _check_features(graph, features)
     check_place(directory)
     _check_names(emit(graph, kind, tracked_variance), name, kind)
-    source = whole(graph, kind, function_name(name, kind), tracked_variance)
-    _check_finite(graph, load(source).__dict__[kind], features or PROBE_FEATURES)
+    simplification = simplest(graph) if simplify else None
+    graph = simplification.graph if simplification else graph
+    function = function_name(name, kind)
+    layer = Layer(graph, name, kind, function, features, whole(graph, kind, function, tracked_variance))
+    _check_finite(layer)
     record: dict[str, Any] = {
         "formula": str(graph), "canonical_id": graph.canonical_id, "latex": latex(canonical(graph)), "class": kind,
-        "inputs": [n for n in ("x", "y") if depends_on(graph, n)], "tracked_variance": tracked_variance,
-        "num_features": features, "verdict": origin.verdict if origin else None,
+        "inputs": layer.inputs, "tracked_variance": tracked_variance, "num_features": features, "verdict": origin.verdict if origin else None,
     }  # fmt: skip
     _check_folder(directory, name, record["canonical_id"], overwrite)
     try:
-        return _write(graph, directory, name, source, record, script, origin)
+        return _write(layer, directory, record, wanted, formats is not None, simplification, origin)
     except OSError as error:  # it could be written a moment ago
         raise unplaced(directory, error) from error
 
 
-def _write(graph: Graph, directory: Path, name: str, source: str, record: dict[str, Any], script: bool, origin: Origin | None) -> list[Path]:
+def _write(
+    layer: Layer, directory: Path, record: dict[str, Any], wanted: Sequence[Format], by_name: bool, simplification: Simplification | None, origin: Origin | None
+) -> Exported:
     """Makes the files in a temporary folder beside their place, verifies them there, and moves them."""
-    kind, features = record["class"], record["num_features"]
     with tempfile.TemporaryDirectory(dir=standing(directory), prefix=TEMPORARY) as temporary:
         workshop = Path(temporary)
-        (workshop / f"{name}.py").write_text(source)
         (workshop / "formula.json").write_text(json.dumps(record, indent=1) + "\n")
-        (workshop / "formula.tex").write_text(tex(graph))
-        (workshop / "pyproject.toml").write_text(pyproject(name, str(graph)))
-        if script:
-            scripted(load(source), kind, features or PROBE_FEATURES).save(str(workshop / f"{name}.ts.pt"))
-        _verify(graph, workshop, name, kind, features or PROBE_FEATURES)
-        write_papers(graph, workshop, name, kind, features, load(source).__dict__[kind], origin)
+        (workshop / "formula.tex").write_text(tex(layer.graph))
+        (workshop / "pyproject.toml").write_text(pyproject(layer.name, str(layer.graph)))
+        made, absent = make_formats(layer, workshop, wanted, by_name)
+        verified = verified_formats(layer, workshop, made)
+        (workshop / "verify.json").write_text(json.dumps(report(layer, made, absent, verified, simplification), indent=1) + "\n")
+        write_papers(layer, workshop, origin)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"{name}.ts.pt").unlink(missing_ok=True)
+        for stale in written_names(layer.name):
+            (directory / stale).unlink(missing_ok=True)
         files = sorted(path.name for path in workshop.iterdir() if path.is_file())
         for file in files:
             (workshop / file).replace(directory / file)
-    return [directory / file for file in files]
+    return Exported(tuple(directory / file for file in files), absent, verified, layer.graph, simplification)
 
 
-def _check_features(graph: Graph, features: int | None) -> bool:
-    """Whether a TorchScript file can be written. Raises ExportError for a number that does not fit."""
+def make_formats(layer: Layer, workshop: Path, wanted: Sequence[Format], by_name: bool) -> tuple[dict[str, Format], dict[str, str]]:
+    """Makes the file of every format that can be made; the others with their reasons. Raises ExportError for one that was asked for `by_name`."""
+    made: dict[str, Format] = {}
+    absent: dict[str, str] = {}
+    for one in wanted:
+        try:
+            one.make(layer, workshop / one.file(layer.name))
+            made[one.name] = one
+        except CannotBeMade as reason:
+            if by_name:
+                raise ExportError(f"--formats {one.name} cannot be made: {reason}; nothing was written") from reason
+            absent[one.name] = str(reason)
+    return made, absent
+
+
+def verified_formats(layer: Layer, workshop: Path, made: dict[str, Format]) -> dict[str, Verified]:
+    """What the comparison found. Raises ExportError where a file does not do what was judged."""
+    try:
+        verified = verify([(layer, workshop)], [made])[0]
+    except RuntimeError as error:
+        raise ExportError(f"the exported files do not reproduce `{layer.graph}`: {error}; nothing was written") from error
+    for name, found in verified.items():
+        if found.failures:
+            more = f", and {len(found.failures) - 1} more" if len(found.failures) > 1 else ""
+            raise ExportError(f"{made[name].file(layer.name)} does not reproduce `{layer.graph}`: {found.failures[0]}{more}; nothing was written")
+    return verified
+
+
+def report(
+    layer: Layer, made: dict[str, Format], absent: dict[str, str], verified: dict[str, Verified], simplification: Simplification | None
+) -> dict[str, Any]:
+    """What verify.json says: by format the largest error of every case, the exceptions met, and what is not compared and why."""
+    rows: dict[str, Any] = {}
+    for name, one in made.items():
+        rows[name] = {"file": one.file(layer.name), "not offered": dict(one.lacks)}
+        if name in verified:
+            found = verified[name]
+            rows[name] |= {"largest error": found.largest, "cases": found.cases, "exceptions": found.exceptions}
+    asked = [name for name in FORMATS if name not in made and name not in absent]
+    said = {"simplified": {"accepted": simplification.accepted, "note": simplification.note, "from": str(simplification.original)}} if simplification else {}
+    return {
+        "formula": str(layer.graph), "torch": torch.__version__, "error": "of what is above 1 relative, else absolute", **said,
+        "formats": rows, "absent": absent, "not asked for": asked,
+    }  # fmt: skip
+
+
+def written_names(name: str) -> set[str]:
+    """Every file that an export of the layer may leave in its folder."""
+    return {*(one.file(name) for one in FORMATS.values()), "formula.json", "formula.tex", "pyproject.toml", "verify.json", *PAPERS}
+
+
+def _check_features(graph: Graph, features: int | None) -> None:
+    """Raises ExportError for a number of channels that does not fit."""
     if features is None:
-        return not needs_features(graph)
-    if not needs_features(graph):
+        return
+    if not needs_features(graph) and not counts_channels(graph):
         raise ExportError(f"--features is for a layer that keeps a value per channel; this one takes any number of channels: drop --features {features}")
     if not 1 <= features <= MAX_FEATURES:
         raise ExportError(f"--features is the number of channels, 1 to {MAX_FEATURES}; received {features}")
-    return True
 
 
-def _check_finite(graph: Graph, make: Callable[[int], torch.nn.Module], features: int) -> None:
+def _check_finite(layer: Layer) -> None:
     """Raises ExportError for a formula that gives no number anywhere, as x / 0: there would be nothing to compare."""
-    inputs = probes(graph, features)
+    inputs = probes(layer.graph, layer.channels)
     with torch.no_grad():
-        out = make(features)(*inputs)
+        out = layer.fresh()(*inputs)
     if not out.isfinite().any():
-        raise ExportError(f"`{str(graph)[:120]}` is finite nowhere: of {out.numel()} inputs none gave a number; export another formula")
+        raise ExportError(f"`{str(layer.graph)[:120]}` is finite nowhere: of {out.numel()} inputs none gave a number; export another formula")
 
 
 def function_name(name: str, kind: str) -> str:
@@ -150,7 +212,7 @@ def _check_folder(directory: Path, name: str, canonical_id: str, overwrite: bool
         raise ExportError(f"{directory} is a file; pass another --to")
     present = {path.name for path in directory.iterdir()}
     present = {file for file in present if not file.startswith(TEMPORARY)}  # the rest of an export that was killed
-    others = sorted(present - {f"{name}.py", f"{name}.ts.pt", "formula.json", "formula.tex", "pyproject.toml", *PAPERS, "__pycache__"})
+    others = sorted(present - written_names(name) - {"__pycache__"})
     if others:
         raise ExportError(f"{directory} holds other things ({', '.join(others[:3])}); pass another --to")
     if not present - {"__pycache__"} or overwrite:
@@ -164,17 +226,8 @@ def _check_folder(directory: Path, name: str, canonical_id: str, overwrite: bool
         raise ExportError(f"{directory} holds another formula, `{formula[:120]}`; pass another --to, or --overwrite")
 
 
-def scripted(module: object, kind: str, features: int = PROBE_FEATURES) -> torch.jit.ScriptModule:
-    """The layer in TorchScript (deprecated in torch, made while torch supports it), for `features` channels if it keeps any."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
-        layer: torch.jit.ScriptModule = torch.jit.script(getattr(module, kind)(features))
-        return layer
-
-
 def probes(graph: Graph, features: int = PROBE_FEATURES) -> list[torch.Tensor]:
-    """Inputs for comparison, one for each input of the layer."""
+    """Inputs for a quick look, one for each input of the layer."""
     return [probe(features, seed) for seed, name in enumerate(("x", "y")) if depends_on(graph, name)]
 
 
@@ -183,51 +236,3 @@ def probe(features: int = PROBE_FEATURES, seed: int = 0) -> torch.Tensor:
     x = torch.randn(4, features, 3, 5, generator=torch.Generator().manual_seed(seed))
     x.view(-1)[:8] = torch.tensor([0.0, 1e-8, -1e-8, 10.0, -10.0, 30.0, -30.0, 1.0])
     return x
-
-
-def _verify(graph: Graph, directory: Path, name: str, kind: str, features: int) -> None:
-    """Loads the files in a fresh process without evosearch and compares values, gradients and a training step."""
-    layer = load((directory / f"{name}.py").read_text()).__dict__[kind](features)
-    layer.train()
-    inputs = probes(graph, features)
-    leaves = [t.clone().requires_grad_() for t in inputs]
-    out = layer(*leaves)
-    out.sum().backward()
-    expected = {"train": out.detach(), "eval": layer.eval()(*inputs).detach(), **{f"gradient {i}": t.grad for i, t in enumerate(leaves)}}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "expected.pt"
-        torch.save({"inputs": inputs, "expected": expected}, file)
-        arguments = [sys.executable, "-I", "-c", _CHECK, str(directory), str(file), name, kind, str(features)]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
-    if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise ExportError(f"the exported files do not reproduce `{graph}`: {''.join(last)[:300]}; nothing was written")
-
-
-_CHECK = """
-import importlib.util, sys, warnings
-from pathlib import Path
-import torch
-warnings.simplefilter("ignore")
-folder, file, name, kind, features = Path(sys.argv[1]), *sys.argv[2:]
-saved = torch.load(file, weights_only=True)
-spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-assert "evosearch" not in sys.modules
-module.self_test()
-layers = {f"{name}.py": getattr(module, kind)(int(features))}
-script = folder / f"{name}.ts.pt"
-if script.exists():
-    layers[script.name] = torch.jit.load(str(script))
-for label, layer in layers.items():
-    leaves = [t.clone().requires_grad_() for t in saved["inputs"]]
-    layer.train()
-    out = layer(*leaves)
-    out.sum().backward()
-    found = {"train": out.detach(), "eval": layer.eval()(*saved["inputs"]), **{f"gradient {i}": t.grad for i, t in enumerate(leaves)}}
-    for what, value in found.items():
-        expected = saved["expected"][what]
-        if not torch.allclose(value, expected, rtol=1e-6, atol=1e-6, equal_nan=True):
-            raise SystemExit(f"{label} differs in {what} by {(value - expected).abs().max().item():.3g}")
-"""

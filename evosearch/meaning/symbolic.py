@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from evosearch.language.formula import FormulaError, parse
-from evosearch.language.graph import Axes, Graph, Parameter, canonical, constant, make, number_text, parameters, walk
+from evosearch.language.graph import Axes, Graph, Parameter, canonical, constant, make, number_text, parameters, variable, walk
 from evosearch.language.operators import OPERATORS, Operator, register, registered
 from evosearch.meaning.facts import complexity
 from evosearch.meaning.numeric import equal, evaluate
@@ -38,17 +38,17 @@ class Simplified:
     note: str
 
 
-def simplify(graphs: Sequence[Graph], seconds: float = 5.0) -> list[Simplified]:
-    """Each graph simplified by sympy in a killable child, `seconds` a graph; checked before it replaces anything."""
+def simplify(graphs: Sequence[Graph], seconds: float = 5.0, rewrite: Callable[[Graph], Graph] | None = None) -> list[Simplified]:
+    """Each graph simplified by sympy in a killable child, `seconds` a graph, then rewritten; checked before it replaces anything."""
     answers = _in_child([str(g) for g in graphs], seconds)
-    return [_accept(graph, answer) for graph, answer in zip(graphs, answers, strict=True)]
+    return [_accept(graph, answer, rewrite) for graph, answer in zip(graphs, answers, strict=True)]
 
 
-def _accept(graph: Graph, answer: str) -> Simplified:
+def _accept(graph: Graph, answer: str, rewrite: Callable[[Graph], Graph] | None = None) -> Simplified:
     if answer.startswith("!"):
         return Simplified(graph, False, answer[1:])
     try:
-        simple = parse(answer)
+        simple = canonical(rewrite(parse(answer))) if rewrite else parse(answer)
     except FormulaError as error:
         return Simplified(graph, False, f"outside the language: {error}")
     if simple is graph:
@@ -64,14 +64,27 @@ def _accept(graph: Graph, answer: str) -> Simplified:
     return Simplified(simple, True, "simplified by sympy")
 
 
-def _in_child(formulas: list[str], seconds: float) -> list[str]:
+def written_out(graph: Graph, seconds: float = 5.0) -> tuple[str | None, str]:
+    """The text of the graph for sympy, every operator by its definition, a line each for value and surrogate, and after `#` what the names
+    of statistics mean; or None and the reason. In the killable child: sympy compares the arguments of Max as long as it likes."""
+    answer = _in_child([str(graph)], seconds, "write")[0]
+    return (None, answer[1:]) if answer.startswith("!") else (answer, "")
+
+
+def _written(graph: Graph) -> str:
+    atoms: dict[str, Graph] = {}
+    lines = [str(to_sympy(part, atoms, opaque=False)) for part in (graph.args if graph.op == "surrogate" else (graph,))]
+    return "\n".join([*lines, *(f"# {name}(e) = {make(node.op, variable('e'), value=node.value)}" for name, node in atoms.items() if node.args)])
+
+
+def _in_child(formulas: list[str], seconds: float, verb: str = "simplify") -> list[str]:
     """One line out a formula; `!reason` where there is none. A child that hangs is killed; the rest goes to a new one."""
     answers: list[str] = []
     while len(answers) < len(formulas):
         rest = formulas[len(answers) :]
         child = subprocess.Popen([sys.executable, "-m", "evosearch.meaning.symbolic"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
-            request = {"formulas": rest, "seconds": seconds, "operators": [asdict(row) for row in registered()]}
+            request = {"formulas": rest, "seconds": seconds, "verb": verb, "operators": [asdict(row) for row in registered()]}
             out, _ = child.communicate(json.dumps(request), timeout=seconds * len(rest) + 30)
         except subprocess.TimeoutExpired:
             child.kill()
@@ -94,7 +107,8 @@ def _child() -> None:
     for formula in request["formulas"]:
         signal.setitimer(signal.ITIMER_REAL, request["seconds"])
         try:
-            answer = str(_simplified(parse(formula)))
+            graph = parse(formula, keep_names=True)
+            answer = _written(graph) if request["verb"] == "write" else str(_simplified(graph))
         except TimeoutError:
             answer = f"!no answer within {request['seconds']:g} s"
         except (ValueError, TypeError, AttributeError, RecursionError, NotImplementedError, ZeroDivisionError) as error:

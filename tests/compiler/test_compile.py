@@ -10,7 +10,7 @@ from hypothesis import given, settings
 import evosearch
 from evosearch.compiler.emit import emit
 from evosearch.compiler.module import compile_graph, load
-from evosearch.delivery.export import scripted
+from evosearch.delivery.formats.torchscript import scripted
 from evosearch.language.formula import parse
 from evosearch.language.graph import depends_on
 from evosearch.meaning.numeric import evaluate

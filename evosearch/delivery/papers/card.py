@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from evosearch.delivery.formats.format import Layer, needs_features
 from evosearch.delivery.papers.benchmark import shown
 from evosearch.delivery.papers.origin import Origin
 from evosearch.delivery.papers.provenance import layer_of
-from evosearch.delivery.place import TEMPORARY
-from evosearch.language.graph import Graph, canonical, depends_on, parameters
+from evosearch.language.graph import Graph, canonical, parameters
 from evosearch.meaning.derive import has_statistics
 from evosearch.meaning.explain import described
 from evosearch.meaning.facts import Facts
@@ -17,10 +17,11 @@ from evosearch.meaning.symbolic import latex
 from evosearch.search.verdict import Comparison
 
 _FILES = {
-    ".py": "the layer; `python {file}` tests it", ".ts.pt": "TorchScript, trainable", ".pt2": "`torch.export`", ".onnx": "ONNX, for inference",
-    "formula.json": "the formula with all its digits, read without running code", "formula.tex": "LaTeX",
-    "verify.json": "how far each file is from what was evaluated", "benchmark.json": "the times and the memory above", "provenance.json": "where it is from", "CITATION.cff": "how to cite it",
-    "pyproject.toml": "makes `pip install` work", "plot.svg": "the plot above",
+    "_numpy.py": "a reference in NumPy", "_jax.py": "a function of JAX", ".py": "the layer; `python {file}` tests it",
+    ".ts.pt": "TorchScript, trainable; loading it runs code", ".pt2": "`torch.export`; loading it runs code", ".onnx": "ONNX, for inference",
+    "formula.json": "the formula with all its digits, read without running code", "formula.tex": "LaTeX", ".txt": "as sympy says it",
+    "verify.json": "how far each file is from what was evaluated", "benchmark.json": "the times and the memory above",
+    "provenance.json": "where it is from", "CITATION.cff": "how to cite it", "pyproject.toml": "makes `pip install` work", "plot.svg": "the plot above",
 }  # fmt: skip
 _FACTS = {
     "range": "Range", "at -inf": "Far left", "at +inf": "Far right", "Lipschitz": "Steepest slope", "kinks": "Kinks", "saturates": "Saturates",
@@ -29,24 +30,24 @@ _FACTS = {
 
 
 def card(
-    graph: Graph, name: str, kind: str, features: int | None, facts: Facts, caption: str, measured: Mapping[str, Any], origin: Origin | None,
-    files: Sequence[str],
-) -> str:  # fmt: skip
-    """The text of the card; `measured` is the record of benchmark.json, `files` the names that lie beside it."""
+    layer: Layer, facts: Facts, caption: str, measured: Mapping[str, Any], verified: Mapping[str, Any], origin: Origin | None, files: Sequence[str]
+) -> str:
+    """The text of the card; `measured` is the record of benchmark.json, `verified` that of verify.json, `files` the names that lie beside it."""
+    graph = layer.graph
     parts = [
-        f"# {kind}", f"`{graph}`", f"$${latex(canonical(graph))}$$", what_it_is(graph, facts),
+        f"# {layer.kind}", f"`{graph}`", f"$${latex(canonical(graph))}$$", what_it_is(facts),
         f"![{caption}](plot.svg)", f"*{caption}*",
         "## Is it better?", *verdict(facts, origin),
         "## What it costs", _costs(measured, facts),
-        "## Limits", "\n".join(f"- {line}" for line in _limits(graph, facts, origin)),
+        "## Limits", _bullets(_limits(graph, facts, origin)),
         "## Where it is from", *found_where(facts, origin),
-        "## How to use it", _usage(graph, name, kind, features),
-        "## How it was checked", _checked(name, files),
+        "## How to use it", _usage(layer),
+        "## How it was checked", *_checked(layer, verified), _bullets(map(_file, sorted(files))),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
 
-def what_it_is(graph: Graph, facts: Facts) -> str:
+def what_it_is(facts: Facts) -> str:
     """One sentence: what kind of layer, how new, what it learns."""
     what = {"elementwise": "An activation function", "gated": "A gate of two inputs", "statistics": "A layer with statistics of its input"}[facts.kind]
     learned = [f"{count} learnable number{'s' * (count > 1)} a {where}" for where, count in facts.parameters]
@@ -117,23 +118,36 @@ def found_where(facts: Facts, origin: Origin | None) -> list[str]:
     return [f"Run `{origin.run}`, seed {origin.seed}, proposed by `{origin.proposer}`{parents}. {went} {luck}"]
 
 
-def _usage(graph: Graph, name: str, kind: str, features: int | None) -> str:
-    channels = any(p.kind == "channel" for p in parameters(graph)) or has_statistics(graph, "batch")
-    made = f"{kind}({features or 64})" if channels else f"{kind}()"
-    size = features or 64
-    given = f"torch.randn(8, {size}, 16, 16)"
-    call = f"layer({given}, {given})" if depends_on(graph, "y") and depends_on(graph, "x") else f"layer({given})"
-    lines = ["```python", "import torch", f"from {name} import {kind}  # after: pip install THIS_FOLDER", f"layer = {made}", f"out = {call}", "```"]
-    return "\n".join(lines)
+def _usage(layer: Layer) -> str:
+    channels = layer.features or 64
+    made = f"{layer.kind}({channels})" if needs_features(layer.graph) else f"{layer.kind}()"
+    given = ", ".join([f"torch.randn(8, {channels}, 16, 16)"] * len(layer.inputs))
+    lines = ["import torch", f"from {layer.name} import {layer.kind}  # after: pip install THIS_FOLDER", f"layer = {made}", f"out = layer({given})"]
+    return "\n".join(["```python", *lines, "```"])
 
 
-def _checked(name: str, files: Sequence[str]) -> str:
-    there = [(file, _FILES.get(file) or next((text for end, text in _FILES.items() if file.endswith(end)), "")) for file in sorted(files)]
-    listed = "\n".join(f"- `{file}`: {text.format(file=file)}" if text else f"- `{file}`" for file, text in there if not file.startswith(TEMPORARY))
-    return (
-        "Before this folder was written, every file of the layer was loaded again in a fresh process without evosearch and gave the values and the gradients "
-        f"of the layer that was evaluated, in training and in evaluation mode. `python {name}.py` repeats a part of it anywhere.\n\n{listed}"
-    )
+def _checked(layer: Layer, verified: Mapping[str, Any]) -> list[str]:
+    """How it was made sure that the files are the layer; what became of --simplify, and which format is not there."""
+    said = [
+        f"Before this folder was written, every file of the layer was loaded again in a fresh process without evosearch and compared with the layer that was "
+        f"evaluated: values, gradients and running statistics as far as the format has them, on ordinary and extreme inputs. verify.json has every "
+        f"figure; `python {layer.name}.py` repeats a part of it anywhere."
+    ]
+    if (simplified := verified.get("simplified")) is not None:
+        kept = "and is what this folder holds" if simplified["accepted"] else "and the formula was exported as it was"
+        said.append(f"A simplified form was asked for: {_escaped(simplified['note'])}, {kept}.")
+    absent = [f"{format_} ({_escaped(reason)})" for format_, reason in verified.get("absent", {}).items()]
+    return [*said, f"Not there: {'; '.join(absent)}."] if absent else said
+
+
+def _file(name: str) -> str:
+    """A line on a file: of the longest ending that is known."""
+    text = next((text for end, text in _FILES.items() if name.endswith(end)), "")
+    return f"`{name}`: {text.format(file=name)}" if text else f"`{name}`"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

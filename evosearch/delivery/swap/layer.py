@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from evosearch.compiler.module import compile_graph
-from evosearch.delivery.export import needs_features
+from evosearch.delivery.formats.format import needs_features
 from evosearch.delivery.swap.rules import UNKNOWN, Rule, make_from
 from evosearch.delivery.swap.slots import Function, Slot, state_of
 from evosearch.language.graph import Axes, Graph, parameters, variable, walk, without_affine

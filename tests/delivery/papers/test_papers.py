@@ -17,6 +17,7 @@ from torch import nn
 
 from evosearch.compiler.module import compile_graph
 from evosearch.delivery.export import export
+from evosearch.delivery.formats.format import Layer
 from evosearch.delivery.papers import benchmark as bench
 from evosearch.delivery.papers.card import card, verdict
 from evosearch.delivery.papers.citation import citation
@@ -50,8 +51,12 @@ def origin() -> Origin:
     return origin_of(reading, environment, reading.pick.candidate)
 
 
-def text_of(graph, origin, features=None):
-    return card(graph, "my_layer", "MyLayer", features, describe(graph), "A caption.", MEASURED, origin, ["my_layer.py", "verify.json"])
+def layer_of(graph, name="my_layer", features=None):
+    return Layer(graph, name, "MyLayer", name, features, whole(graph, "MyLayer", name, "unbiased"))
+
+
+def text_of(graph, origin, verified=None):
+    return card(layer_of(graph), describe(graph), "A caption.", MEASURED, verified or {}, origin, ["my_layer.py", "verify.json"])
 
 
 def loaded(text):
@@ -60,7 +65,7 @@ def loaded(text):
 
 def test_an_export_of_a_run_says_what_the_run_says(tmp_path, origin):
     graph = parse("-x + sin(x)")
-    files = export(graph, tmp_path / "layer", "my_layer", origin=origin)
+    files = export(graph, tmp_path / "layer", "my_layer", origin=origin, formats=["py"]).files
     assert {*PAPERS} <= {path.name for path in files}
     page = (tmp_path / "layer" / "MODEL_CARD.md").read_text()
     summary = json.loads((RUN / "summary.json").read_text())
@@ -113,12 +118,21 @@ def test_a_given_formula_claims_nothing():
     assert "Misra 2019, arXiv 1908.08681" in text_of(parse("x * tanh(softplus(x))"), None)
 
 
+def test_the_card_says_what_became_of_the_formats():
+    refused = {"simplified": {"accepted": False, "note": "differs at x = 100"}, "absent": {"onnx": "not installed"}}
+    page = text_of(parse("sin(x)"), None, refused)
+    assert "A simplified form was asked for: differs at x = 100, and the formula was exported as it was." in page
+    assert "Not there: onnx (not installed)." in page
+    assert "simplified" not in text_of(parse("sin(x)"), None)
+
+
 def test_how_to_use_it_runs_as_it_is_written(tmp_path, monkeypatch):
     for number, (formula, features) in enumerate([("x * sigmoid(x)", None), ("relu(x / std(x, batch))", 6), ("x * sigmoid(y)", None)]):
         name, graph = f"papers_usage_{number}", parse(formula)
-        (tmp_path / f"{name}.py").write_text(whole(graph, "Mine", name, "unbiased"))
+        layer = layer_of(graph, name, features)
+        (tmp_path / f"{name}.py").write_text(layer.source)
         monkeypatch.syspath_prepend(str(tmp_path))
-        page = card(graph, name, "Mine", features, describe(graph), "", MEASURED, None, [])
+        page = card(layer, describe(graph), "", MEASURED, {}, None, [])
         lines = re.search(r"```python\n(.*?)\n```", page, flags=re.DOTALL)[1]
         assert len(lines.splitlines()) == 4
         scope: dict[str, object] = {}
