@@ -1,4 +1,4 @@
-"""Commands about layers: export, explain, operators, library."""
+"""Commands about layers: export, explain, operators, library, gallery."""
 
 from __future__ import annotations
 
@@ -170,3 +170,10 @@ def library(
         raise ValueError(f"library takes a name or --unsayable, not both; drop one (received `{name[:40]}`)")
     load_plugins(plugin)
     print_lines(listing.cannot_say(width()) if unsayable else listing.layer(name, width()) if name else listing.library(width()))
+
+
+def gallery(to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("gallery")) -> None:
+    """Show every known layer on one offline page."""
+    from evosearch.delivery.gallery import write_gallery
+
+    print_lines([str(write_gallery(to))])

@@ -17,6 +17,7 @@ REACH = 5.0
 _PLACES: Array = np.linspace(-REACH, REACH, 1001)
 _SHAPE = (4, 64, 9, 9)  # of the fixed input: 64 channels, so that the usual 32 groups hold two each
 _SCALES: Array = np.geomspace(0.1, 10.0, 9)
+_MOST = 12.0  # of y; what goes further is cut, unless nothing is nearer
 _AT = (-1.0, 0.5, 2.0)  # the values at which a gate's other input is held
 USUAL = {"ReLU": parse("relu(x)"), "GELU": parse("gelu(x)")}
 
@@ -66,6 +67,17 @@ def response(graph: Graph) -> Line:
             return _answer("", bound)
         values = evaluate(bound.args[0] if bound.op == "surrogate" else bound, {"x": _PLACES, "y": np.ones_like(_PLACES)})
         return Line("", _PLACES, np.broadcast_to(values, _PLACES.shape))
+
+
+def extent(lines: Sequence[Line]) -> tuple[float, float]:
+    """What is shown of y: every curve as far as it stays within `_MOST` of 0, with a margin."""
+    values = np.concatenate([np.asarray(line.y, dtype=float).ravel() for line in lines])
+    values = values[np.isfinite(values)]
+    near = values[np.abs(values) <= _MOST]
+    shown = near if near.size else np.clip(values, -_MOST, _MOST) if values.size else np.zeros(1)
+    low, high = float(shown.min()), float(shown.max())
+    margin = 0.06 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def _activation(graph: Graph, name: str) -> Drawing:

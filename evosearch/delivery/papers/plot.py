@@ -12,10 +12,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from evosearch.delivery.papers.curves import Drawing, Panel
+from evosearch.delivery.papers.curves import Drawing, Panel, extent
 
 _LINES = (("#c2410c", "-", 2.4), ("#475569", "--", 1.4), ("#0369a1", ":", 1.8))  # told apart without color, too
-_MOST = 12.0  # a panel shows no more than this above or below 0, unless nothing is within
 
 
 def svg(drawing: Drawing) -> str:
@@ -51,20 +50,9 @@ def _draw(axes: Axes, panel: Panel) -> None:
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_locator(NullLocator())
     else:
-        axes.set_ylim(*limits(panel))
+        axes.set_ylim(*extent(panel.lines))
         axes.locator_params(nbins=6)
         axes.axhline(0, color="#cbd5e1", linewidth=0.8, zorder=0)
         axes.axvline(0, color="#cbd5e1", linewidth=0.8, zorder=0)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], fontsize=8, frameon=False)
-
-
-def limits(panel: Panel) -> tuple[float, float]:
-    """What the panel shows of y: every curve as far as it stays within `_MOST` of 0, with a margin."""
-    values = np.concatenate([np.asarray(line.y, dtype=float).ravel() for line in panel.lines])
-    values = values[np.isfinite(values)]
-    near = values[np.abs(values) <= _MOST]
-    shown = near if near.size else np.clip(values, -_MOST, _MOST) if values.size else np.zeros(1)
-    low, high = float(shown.min()), float(shown.max())
-    margin = 0.06 * (high - low) or 1.0
-    return low - margin, high + margin

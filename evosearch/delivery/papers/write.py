@@ -22,7 +22,7 @@ def write_papers(layer: Layer, folder: Path, origin: Origin | None) -> None:
     from evosearch.delivery.papers.plot import svg
 
     graph = layer.graph
-    facts, drawn, measured = describe(graph), drawing(graph, layer.kind), benchmark(graph, layer.kind, getattr(layer.module, layer.kind))
+    facts, drawn, measured = describe(graph, brief=True), drawing(graph, layer.kind), benchmark(graph, layer.kind, getattr(layer.module, layer.kind))
     (folder / "plot.svg").write_text(svg(drawn))
     (folder / "benchmark.json").write_text(_json(measured))
     (folder / "provenance.json").write_text(_json(provenance(graph, facts.novelty, origin)))

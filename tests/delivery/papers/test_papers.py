@@ -21,9 +21,9 @@ from evosearch.delivery.formats.format import Layer
 from evosearch.delivery.papers import benchmark as bench
 from evosearch.delivery.papers.card import card, verdict
 from evosearch.delivery.papers.citation import citation
-from evosearch.delivery.papers.curves import drawing, response
+from evosearch.delivery.papers.curves import drawing, extent, response
 from evosearch.delivery.papers.origin import Origin, origin_of
-from evosearch.delivery.papers.plot import limits, svg
+from evosearch.delivery.papers.plot import svg
 from evosearch.delivery.papers.provenance import provenance
 from evosearch.delivery.papers.write import PAPERS
 from evosearch.delivery.source import whole
@@ -168,7 +168,7 @@ def test_the_plot_has_the_curves_and_is_the_same_twice(monkeypatch):
 def test_any_kind_of_layer_has_a_drawing(name):
     drawn = drawing(known(name).graph, name)
     assert all(np.shape(line.x) == np.shape(line.y) for panel in drawn.panels for line in panel.lines)
-    assert all(np.isfinite(limits(panel)).all() for panel in drawn.panels)
+    assert all(np.isfinite(extent(panel.lines)).all() for panel in drawn.panels)
     assert len(svg(drawn)) < 200_000
     assert np.isfinite(response(known(name).graph).y).any()
 
