@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -26,8 +27,8 @@ _KINDS = {
     "attention": ("Attention", "Over the last axis. Dots: what becomes of the numbers of a fixed input."),
 }
 _FACTS = {
-    "range": "range", "Lipschitz": "slope", "kinks": "kinks", "monotonic": "monotonic", "parity": "parity", "gain": "gain", "saturates": "saturates",
-    "statistics": "statistics", "scaling": "scaling", "shifting": "shifting", "saved": "saved tensors",
+    "range": "range", "Lipschitz": "slope", "kinks": "kinks", "monotonic": "monotonic", "parity": "parity", "saturates": "saturates",
+    "statistics": "statistics", "scaling": "scaling", "shifting": "shifting",
 }  # fmt: skip
 _WIDTH, _HEIGHT, _MARGIN = 240.0, 140.0, 8.0
 
@@ -69,8 +70,8 @@ def page(layers: Mapping[str, KnownLayer], without_formula: Mapping[str, str]) -
 <header>
 <h1>{len(layers)} known layers</h1>
 <p>The library of evosearch {escape(__version__)}: every layer as a formula, with what can be known of it without training.
-Parameters are at their published start; cost in units of an addition; <i>gain</i> keeps the signal of a deep network at its start. <code>evosearch explain NAME</code> says more,
-<code>evosearch export --formula NAME</code> writes the layer for torch.</p>
+Parameters are at their published start; cost in units of an addition; <i>gain</i> keeps the signal of a deep network at its start.
+<code>evosearch explain NAME</code> says more, <code>evosearch export --formula NAME</code> writes the layer for torch.</p>
 <nav>{" ".join(links)} <a href="#none">no formula ({len(without_formula)})</a></nav>
 </header>
 {"".join(body)}
@@ -88,7 +89,9 @@ def _group(kind: str, members: Iterable[KnownLayer]) -> str:
 def _entry(layer: KnownLayer) -> str:
     facts = describe(layer.graph, brief=True)
     named = dict(described(facts))
-    rows = [("cost", f"{facts.cost} units"), *_learned(facts), *((_FACTS[label], named[label]) for label in _FACTS if label in named)]
+    rows = [("cost", f"{facts.cost}"), *_learned(facts), *((_FACTS[label], named[label]) for label in _FACTS if label in named)]
+    rows += [("gain", f"{facts.moments.gain:.4g}")] * bool(facts.moments and 0 < facts.moments.gain < math.inf)
+    rows.append(("saved", f"{facts.saved.eager} tensors an element in eager torch, {facts.saved.lean} compiled by evosearch"))
     rows += [("also", ", ".join(layer.aliases))] * bool(layer.aliases) + [("note", layer.note)] * bool(layer.note)
     affine = "<p>A weight and a bias per channel follow.</p>" if layer.affine else ""
     listed = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in rows)
@@ -112,9 +115,11 @@ def _plot(layer: KnownLayer) -> str:
         parts.append(f'<path class="dots" d="{"".join(f"M{x:.1f} {y:.1f}h0" for x, y in frame.points(own))}"/>')
     else:
         parts.append(f'<path class="beside" d="{frame.curve(response(USUAL["ReLU"]))}"/><path class="own" d="{frame.curve(own)}"/>')
-    parts.append(f'<text x="4" y="12">{frame.high:.3g}</text><text x="4" y="{_HEIGHT - 2:g}">{frame.low:.3g}</text>')
+    for y, number in ((12, frame.high), (_HEIGHT - 2, frame.low)):
+        parts.append(f'<text x="4" y="{y:g}" fill="currentColor" stroke="none">{number:.3g}</text>')
     said = f"{layer.name} from x = {frame.left:.3g} to {frame.right:.3g}, y from {frame.low:.3g} to {frame.high:.3g}"
-    return f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(said)}">{"".join(parts)}</svg>'
+    looks = 'fill="none" stroke="currentColor" font-size="10"'  # where the page's style does not reach, as in some printers
+    return f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(said)}" {looks}>{"".join(parts)}</svg>'
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ article { padding: .8rem; border: 1px solid var(--rule); border-radius: .4rem; b
 code { font-family: ui-monospace, monospace; font-size: .86em; overflow-wrap: anywhere; } p { margin: .3rem 0; }
 svg { display: block; width: 100%; height: auto; margin: .4rem 0; } svg path { fill: none; }
 .axis { stroke: var(--rule); } .beside { stroke: var(--soft); stroke-dasharray: 4 3; } .own { stroke: var(--own); stroke-width: 2; }
-.dots { stroke: var(--own); stroke-width: 3; stroke-linecap: round; } svg text { fill: var(--soft); font-size: 10px; }
+.dots { stroke: var(--own); stroke-width: 3; stroke-linecap: round; } svg text { fill: var(--soft); stroke: none; font-size: 10px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .6rem; margin: .3rem 0; font-size: .86rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; } .source { color: var(--soft); font-size: .82rem; }
 .missing { grid-template-columns: minmax(8rem, max-content) 1fr; }
