@@ -39,6 +39,7 @@ FLOORS = {
 ONE_FILE = {
     "sympy": "meaning/symbolic.py", "deap": "proposers/variation.py", "optuna": "proposers/bayes.py",
     "pyarrow": "search/segments.py", "ray": "execution/ray.py", "PIL": "dataset/images.py",
+    "matplotlib": "delivery/papers/plot.py",
 }  # fmt: skip
 ALSO = {  # the log of a run, the tables of a user, the open tables; who varies, who stays
     "pyarrow": {"dataset/tables.py", "benchmarks/parquet.py"}, "deap": {"proposers/selection.py"},

@@ -10,7 +10,7 @@ import typer
 from evosearch.cli.app import app
 from evosearch.cli.cluster import doctor, fetch, logs, parcel, render, stop, submit, token
 from evosearch.cli.judging import evaluate, inspect, tasks, transfer, verify
-from evosearch.cli.layers import explain, export, library, operators
+from evosearch.cli.layers import explain, export, gallery, library, operators
 from evosearch.cli.proposing import mine
 from evosearch.cli.search import check, resume, run, top
 from evosearch.cli.swapping import slots, swap
@@ -20,7 +20,7 @@ from evosearch.delivery.layout import printable
 
 # in the order of --help; a formula may start with a minus sign
 _COMMANDS = (
-    run, resume, top, check_run, repair, export, explain, tasks, operators, library, evaluate, verify, transfer, mine, slots, swap,
+    run, resume, top, check_run, repair, export, explain, tasks, operators, library, gallery, evaluate, verify, transfer, mine, slots, swap,
     submit, logs, stop, fetch, doctor,
 )  # fmt: skip
 for _command in _COMMANDS:

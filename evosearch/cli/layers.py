@@ -1,4 +1,4 @@
-"""Commands about layers: export, explain, operators, library."""
+"""Commands about layers: export, explain, operators, library, gallery."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from evosearch.cli.app import Models, Plugins, load_plugins, print_lines, width
 
 if TYPE_CHECKING:
+    from evosearch.delivery.papers.origin import Origin
     from evosearch.language.candidate import Candidate
     from evosearch.language.graph import Graph
     from evosearch.plugin import PlugIn
@@ -39,17 +40,17 @@ def export(
 
     check_place(to)
     plugins = load_plugins(plugin)
-    tracked, verdict = "unbiased", None
+    tracked, origin = "unbiased", None
     if formula is not None:
         if ":=" in formula:
             raise ValueError("a network leaves with trained weights, and so from the run that found it: export RUN --best, or --id ID")
         graph, tracked = _layer(formula)
     else:
-        candidate, verdict = _found(directory, id_, plugins)  # type: ignore[arg-type]
+        candidate, origin = _found(directory, id_, plugins)  # type: ignore[arg-type]
         if not candidate.is_layer:
             if features is not None or name is not None or simplify:
                 raise ValueError("--features, --name and --simplify are of layers; a network leaves as the class Network of model.py: drop them")
-            _export_network(directory, candidate, to, pair, verdict, overwrite, plugins, model or (), _names(formats))  # type: ignore[arg-type]
+            _export_network(directory, candidate, to, pair, origin.verdict, overwrite, plugins, model or (), _names(formats))  # type: ignore[arg-type]
             return
         graph = candidate.graph
     if pair is not None or model:
@@ -57,7 +58,7 @@ def export(
     from evosearch.delivery.export import export as write  # torch: after what can be refused without it
 
     done = write(
-        graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, verdict=verdict, overwrite=overwrite,
+        graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, origin=origin, overwrite=overwrite,
         formats=_names(formats), simplify=simplify,
     )  # fmt: skip
     for path in done.files:
@@ -71,8 +72,8 @@ def export(
     print_lines([f"`{done.graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated"])
     if met:
         print_lines([f"but for {met} results at the edges of a format's own arithmetic, in verify.json with their reasons"])
-    if verdict is not None:
-        print_lines([f"verdict: {verdict}"])
+    if origin is not None:
+        print_lines([f"verdict: {origin.verdict}"])
 
 
 def _names(formats: str | None) -> list[str] | None:
@@ -125,13 +126,15 @@ def _layer(text: str) -> tuple[Graph, str]:
     return with_affine(layer.graph) if layer.affine else layer.graph, layer.tracked_variance
 
 
-def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tuple[Candidate, str]:
-    """The pick, or the function whose id starts with `wanted`; and what is known of it on unseen pairs."""
-    from evosearch.delivery.summary import read, stored_summary, verdict_line
+def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tuple[Candidate, Origin]:
+    """The pick, or the function whose id starts with `wanted`; and where it is from, with what is known of it on unseen pairs."""
+    from evosearch.delivery.papers.origin import origin_of
+    from evosearch.delivery.summary import read
     from evosearch.language.candidate import parse_candidate
     from evosearch.run import stored
 
-    reading = read(directory, stored(directory, plugins)[0])
+    config, environment = stored(directory, plugins)
+    reading = read(directory, config)
     if wanted is None:
         if reading.pick is None:
             advice = "search longer or wider" if reading.finished else f"let it run on with `evosearch resume {directory}`"
@@ -142,7 +145,7 @@ def _found(directory: Path, wanted: str | None, plugins: Sequence[PlugIn]) -> tu
         if len(texts) != 1:
             raise ValueError(f"--id needs the start of exactly one canonical id; `{wanted[:70]}` fits {len(texts)}")
         (candidate,) = texts.values()
-    return parse_candidate(candidate), verdict_line(reading, stored_summary(reading)[0], candidate)
+    return parse_candidate(candidate), origin_of(reading, environment, candidate)
 
 
 def explain(
@@ -185,3 +188,10 @@ def library(
         raise ValueError(f"library takes a name or --unsayable, not both; drop one (received `{name[:40]}`)")
     load_plugins(plugin)
     print_lines(listing.cannot_say(width()) if unsayable else listing.layer(name, width()) if name else listing.library(width()))
+
+
+def gallery(to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("gallery")) -> None:
+    """Show every known layer on one offline page."""
+    from evosearch.delivery.gallery import write_gallery
+
+    print_lines([str(write_gallery(to))])

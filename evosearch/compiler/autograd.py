@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evosearch.compiler.pieces import Pieces
+from evosearch.compiler.layout import targets, wrapped
+from evosearch.compiler.pieces import Moment, Pieces
 
 _BLOCKS = '''def _blocks(x: Tensor) -> list[slice]:
     """Slices of the first dimension that hold about BLOCK elements, so that a block's temporaries stay in cache."""
-    if x.numel() <= BLOCK:
-        return [slice(None)]
-    rows = max(1, BLOCK * x.shape[0] // x.numel())
-    return [slice(i, i + rows) for i in range(0, x.shape[0], rows)]'''
+    rows = x.shape[0] if torch.is_grad_enabled() else BLOCK * x.shape[0] // max(1, x.numel())  # a backward that is differentiated goes in one
+    return [slice(i, i + max(1, rows)) for i in range(0, max(1, x.shape[0]), max(1, rows))]'''
 
 
 _SLOPE = '''class _Slope(torch.autograd.Function):
     """Value and slope together, in blocks; saves the slope in place of the input. Differentiable once."""
 
     @staticmethod
-    def forward(ctx, {arguments}) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, {arguments}) -> Tensor:  # type: ignore[no-untyped-def]
         out, {slopes} = {empty}
         for s in _blocks(x):
             {written} = _with_slopes({blocks})
@@ -31,9 +30,9 @@ _SLOPE = '''class _Slope(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, g):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, g):  # type: ignore[no-untyped-def]
         if torch.is_grad_enabled():
-            raise RuntimeError("{name} kept its slope, not its input: for a second derivative (create_graph) set `differentiable_twice = True` on the layer")
+{refusal}
         return tuple(g * slope for slope in ctx.saved_tensors)
 
 
@@ -51,8 +50,9 @@ def autograd_functions(p: Pieces) -> list[str]:
 
 def _slope(p: Pieces) -> str:
     slopes = [f"slope_{n}" for n in p.inputs]
+    text = f'"{p.name} kept its slope, not its input: for a second derivative (create_graph) set `differentiable_twice = True` on the layer"'
     return _SLOPE.format(
-        name=p.name,
+        refusal="\n".join(wrapped("raise RuntimeError(", [text], ")", " " * 12)),
         arguments=", ".join(f"{n}: Tensor" for n in p.inputs),
         slopes=", ".join(slopes),
         empty=", ".join(f"torch.empty_like({n})" for n in ["x", *p.inputs]),
@@ -61,56 +61,54 @@ def _slope(p: Pieces) -> str:
     )
 
 
-def moments_of(p: Pieces, known: Sequence[str]) -> list[str]:
-    """Statements of an inner block that compute the batch moments of the forward out of place, from inputs and parameters by the names `known`."""
-    names = [m.name for m in p.forward]
-    return [f"            {name} = _batch_mean(_{name}({', '.join([*known, *names[:i]])}))" for i, name in enumerate(names)]
+def means_of(p: Pieces, known: Sequence[str]) -> list[str]:
+    """The batch moments of the forward as expressions of the plain form, from inputs and parameters by the names `known`."""
+    names, found = [m.name for m in p.forward], []
+    for i, m in enumerate(p.forward):
+        averaged = known[0] if m.is_input else f"_{m.name}({', '.join([*known, *names[:i]])})"
+        found.append(f"{m.name} = {averaged}.mean({p.whole}, keepdim=True)")
+    return found
 
 
 def _lean(p: Pieces) -> str:
-    data, weights, forward, backward = list(p.inputs), p.weights, p.forward, p.backward
-    given = [*data, *weights]
-    blocked = [f"_wide({n}[s])" for n in data]
-    names = [m.name for m in forward]
+    """Under create_graph the backward is differentiated: then the moments are computed again, as functions of the input."""
+    data, weights, names = list(p.inputs), p.weights, [m.name for m in p.forward]
+    given, blocked = [*data, *weights], [f"_wide({n}[s])" for n in data]
+    outputs = "tuple[Tensor, ...]" if names else "Tensor"
+    averaged = [f"_blocked_batch_mean({f}, [{', '.join(data)}], [{', '.join([*weights, *names[:i]])}])" for i, f in enumerate(map(_function_of, p.forward))]
+    moments = [f"{name} = {text}" for name, text in zip(names, averaged, strict=True)]
     lines = ["class _Lean(torch.autograd.Function):", '    """Forward and backward in blocks; saves inputs and parameters only."""', ""]
-    outputs = "Tensor" if not forward else "tuple[Tensor, ...]"
-    arguments = ", ".join(f"{n}: Tensor" for n in given)
-    lines += ["    @staticmethod", f"    def forward(ctx, {arguments}) -> {outputs}:  # type: ignore[no-untyped-def, override]"]
-    known = list(weights)
-    for m in forward:
-        lines.append(f"        {m.name} = _blocked_batch_mean(_{m.name}, [{', '.join(data)}], [{', '.join(known)}])")
-        known.append(m.name)
-    lines += ["        out = torch.empty_like(x)", "        for s in _blocks(x):", f"            out[s] = _value({', '.join([*blocked, *known])})"]
-    if forward:
-        lines.append(f"        ctx.mark_non_differentiable({', '.join(names)})")
-    lines.append(f"        ctx.save_for_backward({', '.join([*given, *names])})")
-    lines.append(f"        return {', '.join(['out', *names])}")
-    lines += ["", "    @staticmethod", "    def backward(ctx, g, *unused):  # type: ignore[no-untyped-def, override]"]
-    lines.append(f"        {', '.join([*given, *names])}{',' if len(given) + len(forward) == 1 else ''} = ctx.saved_tensors")
-    lines += _differentiable_backward(p)
-    known = [*weights, *names]
-    for b in backward:
-        lines.append(f"        {b} = _blocked_batch_mean(_{b}, [g, {', '.join(data)}], [{', '.join(known)}])")
-        known.append(b)
-    lines += [f"        d{n} = torch.empty_like({n})" if n in data else f"        d{n} = _wide(torch.zeros_like({n}))" for n in given]
-    lines += ["        for s in _blocks(x):", f"            parts = _gradient({', '.join(['_wide(g[s])', *blocked, *known])})"]
-    for i, n in enumerate(given):
-        lines.append(f"            d{n}[s] = parts[{i}]" if n in data else f"            d{n} += parts[{i}].sum_to_size({n}.shape)")
-    lines.append(f"        return {', '.join(f'd{n}' for n in given)}")
-    return "\n".join(lines)
+    ignored = "  # type: ignore[no-untyped-def]"
+    lines += ["    @staticmethod", *wrapped("def forward(", ["ctx", *(f"{n}: Tensor" for n in given)], f") -> {outputs}:", "    ", ignored)]
+    lines += [f"        {line}" for line in moments]
+    lines += ["        out = torch.empty_like(x)", "        for s in _blocks(x):", f"            out[s] = _value({', '.join([*blocked, *weights, *names])})"]
+    lines += [f"        ctx.mark_non_differentiable({', '.join(names)})"] * bool(names)
+    lines += [f"        ctx.save_for_backward({', '.join([*given, *names])})", f"        return {', '.join(['out', *names])}"]
+    lines += ["", "    @staticmethod", f"    def backward(ctx, g, *unused):{ignored}"]
+    lines.append(f"        {targets([*given, *names])} = ctx.saved_tensors")
+    if names:
+        lines += ["        if torch.is_grad_enabled():  # it is itself differentiated", *(f"            {line}" for line in moments)]
+    return "\n".join([*lines, *_sweep(p, data, [*weights, *names], blocked)])
 
 
-def _differentiable_backward(p: Pieces) -> list[str]:
-    """Under create_graph the backward is itself differentiated: one block, the moments recomputed from the input."""
-    data, weights = list(p.inputs), p.weights
-    lines = ["        if torch.is_grad_enabled():  # differentiated again: out of place, nothing taken as constant"]
-    lines += [f"            {n} = _wide({n})" for n in ("g", *data)]
-    lines += moments_of(p, [*data, *weights])
-    known = ["g", *data, *weights, *(m.name for m in p.forward)]
-    for b in p.backward:
-        lines.append(f"            {b} = _batch_mean(_{b}({', '.join(known)}))")
-        known.append(b)
-    lines.append(f"            parts = _gradient({', '.join(known)})")
-    sums = [f"parts[{i}]" if n in data else f"parts[{i}].sum_to_size({n}.shape)" for i, n in enumerate([*data, *weights])]
-    lines.append(f"            return {', '.join(sums)}")
-    return lines
+def _function_of(m: Moment) -> str:
+    """The function that is averaged: of the input itself none was emitted."""
+    return "lambda x, *_: x" if m.is_input else f"_{m.name}"
+
+
+def _sweep(p: Pieces, data: list[str], known: list[str], blocked: list[str]) -> list[str]:
+    """The backward block by block: gradients of the inputs written in their place, those of the parameters summed."""
+    lines, weights = [], p.weights
+    for b, is_upstream in p.backward.items():
+        function = "lambda g, *_: g" if is_upstream else f"_{b}"
+        lines.append(f"        {b} = _blocked_batch_mean({function}, [g, {', '.join(data)}], [{', '.join(known)}])")
+        known = [*known, b]
+    lines.append(f"        {', '.join(f'd{n}' for n in data)} = {', '.join(f'torch.empty_like({n})' for n in data)}")
+    if weights:
+        lines.append(f"        sums = [_wide(torch.zeros_like(v)) for v in ({', '.join(weights)}{',' * (len(weights) == 1)})]")
+    written = [*(f"d{n}[s]" for n in data), "*parts"] if weights else [f"d{n}[s]" for n in data]
+    call = f"_gradient({', '.join(['_wide(g[s])', *blocked, *known])})"
+    lines += ["        for s in _blocks(x):", f"            {targets(written)} = {call}"]
+    if weights:
+        lines.append("            sums = [total + part.sum_to_size(total.shape) for total, part in zip(sums, parts)]")
+    return [*lines, f"        return {', '.join([*(f'd{n}' for n in data), *(['*sums'] if weights else [])])}"]

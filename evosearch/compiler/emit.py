@@ -101,7 +101,8 @@ def _pieces(graph: Graph, name: str, unbiased: bool) -> Pieces:
     arguments = [*inputs, *(p.name for p in params)]
     functions: list[str] = []
     for moment in forward:
-        functions.append(function(f"_{moment.name}", arguments, [moment.node.args[0]], given, layout))
+        if not moment.is_input:
+            functions.append(function(f"_{moment.name}", arguments, [moment.node.args[0]], given, layout))
         given[moment.node] = moment.name
         arguments = [*arguments, moment.name]
     fixed = [m.node for m in forward]
@@ -130,8 +131,8 @@ def _is_one_call(node: Graph) -> bool:
 def _gradient_functions(
     slope: Graph, inputs: list[str], params: tuple[Parameter, ...], arguments: list[str], given: Mapping[Graph, str],
     layout: str, fixed: list[Graph], functions: list[str],
-) -> list[str]:  # fmt: skip
-    """Emits the backward's own batch means and `_gradient`; returns the names of those means."""
+) -> dict[str, bool]:  # fmt: skip
+    """Emits the backward's own batch means and `_gradient`; returns the names of those means, and whether each is of the upstream as it is."""
     pulled = gradients(slope)
     targets = [decompose(pulled.get(variable(n), constant(0.0))) for n in inputs]
     for p in params:
@@ -141,13 +142,15 @@ def _gradient_functions(
     targets = tidy(targets, fixed)
     known = {**given, variable("g"): "g"}
     arguments = ["g", *arguments]
-    names: list[str] = []
+    names: dict[str, bool] = {}
     for node in _batch_means(targets):
         if node not in known:
-            names.append(f"b{len(names)}")
-            functions.append(function(f"_{names[-1]}", arguments, [node.args[0]], known, layout))
-            known[node] = names[-1]
-            arguments = [*arguments, names[-1]]
+            name = f"b{len(names)}"
+            names[name] = node.args[0].op == "input"
+            if not names[name]:
+                functions.append(function(f"_{name}", arguments, [node.args[0]], known, layout))
+            known[node] = name
+            arguments = [*arguments, name]
     functions.append(function("_gradient", arguments, targets, known, layout, full=len(inputs), as_list=True))
     return names
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evosearch.language.graph import Graph, Parameter
@@ -18,6 +18,11 @@ class Moment:
     start: float
     is_variance: bool
 
+    @property
+    def is_input(self) -> bool:
+        """Whether it is the mean of the input as it is."""
+        return self.node.args[0].op == "input"
+
 
 @dataclass(frozen=True)
 class Pieces:
@@ -28,7 +33,7 @@ class Pieces:
     inputs: Sequence[str]
     params: Sequence[Parameter]
     forward: Sequence[Moment]
-    backward: Sequence[str]  # names of the backward's own batch means
+    backward: Mapping[str, bool]  # names of the backward's own batch means, and whether they are of what comes from above
     functions: Sequence[str]
     helpers: Sequence[str]
     layout: str  # how the functions see the input, see statements.LAYOUTS
@@ -45,6 +50,11 @@ class Pieces:
     def wide(self) -> bool:
         """Whether half precision is computed in float32, as the lean form does; one operator alone is torch's own in any type."""
         return self.layout == "row" or (self.layout == "flat" and self.lean)
+
+    @property
+    def whole(self) -> str:
+        """The dimensions of batch and places, of the folded input."""
+        return "(0, 2, 3)" if self.layout == "folded_row" else "(0, 2)"
 
     @property
     def weights(self) -> list[str]:

@@ -6,6 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from evosearch.compiler.layout import WIDEST, wrapped
 from evosearch.language.graph import Axes, Graph, walk
 from evosearch.language.operators import OPERATORS
 
@@ -28,16 +29,16 @@ def function(
     lines: list[str] = []
     written = _Statements(given, lines, layout, _uses(targets, given))
     count = len(targets) if full is None else full
-    results = [written.full(t) if i < count else written.any(t) for i, t in enumerate(targets)]
+    results = [written.full(t, _LINE // 2 if as_list else _LINE) if i < count else written.any(t) for i, t in enumerate(targets)]
     lines += _returned([_bare(result) for result in results]) if as_list else [f"    return {_bare(results[0])}"]
     kind = "list[Tensor]" if as_list else "Tensor"
-    return "\n".join([f"def {name}({', '.join(f'{a}: Tensor' for a in arguments)}) -> {kind}:", *lines])
+    return "\n".join([*wrapped(f"def {name}(", [f"{a}: Tensor" for a in arguments], f") -> {kind}:"), *lines])
 
 
 def _returned(results: Sequence[str]) -> list[str]:
     """A list of tensors, on one line where it has room there."""
     whole = f"    return [{', '.join(results)}]"
-    return [whole] if len(whole) <= _LINE else ["    return [", *(f"        {result}," for result in results), "    ]"]
+    return [whole] if len(whole) <= WIDEST else ["    return [", *(f"        {result}," for result in results), "    ]"]
 
 
 def _bare(expression: str) -> str:
@@ -65,24 +66,24 @@ class _Statements:
         self.lines, self.layout, self.uses = lines, layout, uses
         self.waiting: dict[Graph, str] = {}  # expressions that one other value takes
 
-    def full(self, target: Graph) -> str:
-        """`target`, broadcast to the shape of `x` if it is smaller."""
+    def full(self, target: Graph, room: int = _LINE // 2) -> str:
+        """`target`, broadcast to the shape of `x` if it is smaller; an expression of its own beyond `room` characters."""
         self._write(target)
         if target.op == "constant":
             return f"torch.full_like(x, {self.names[target]})"
-        return self._taken(target) if target in self.full_shape else f"{self._taken(target)}.expand_as(x)"
+        return self._taken(target, room=room) if target in self.full_shape else f"{self._taken(target)}.expand_as(x)"
 
     def any(self, target: Graph) -> str:
         """`target` in whatever shape it has, as a tensor."""
         self._write(target)
         return f"torch.full_like(x, {self.names[target]})" if target.op == "constant" else self._taken(target)
 
-    def _taken(self, node: Graph, times: int = 1) -> str:
+    def _taken(self, node: Graph, times: int = 1, room: int = _LINE // 2) -> str:
         """The name of a value, or the expression itself where it is needed here alone and fits into a line."""
         expression = self.waiting.pop(node, None)
         if expression is None:
             return self.names[node]
-        if times == 1 and len(expression) <= _LINE // 2:
+        if times == 1 and len(expression) <= room:
             return f"({expression})"
         self._assign(node, expression)
         return self.names[node]

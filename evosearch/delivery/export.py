@@ -25,6 +25,8 @@ from evosearch.delivery.formats import ALWAYS, FORMATS, chosen
 from evosearch.delivery.formats.format import PROBE_FEATURES, CannotBeMade, Format, Layer, counts_channels, needs_features
 from evosearch.delivery.formats.verification import Verified, report, verify
 from evosearch.delivery.package import pyproject, tex
+from evosearch.delivery.papers.origin import Origin
+from evosearch.delivery.papers.write import PAPERS, write_papers
 from evosearch.delivery.place import TEMPORARY, ExportError, check_place, standing, unplaced
 from evosearch.delivery.simplification import Simplification, simplest
 from evosearch.delivery.source import ADDED, whole
@@ -58,9 +60,10 @@ class Exported:
 
 def export(
     graph: Graph, directory: Path, name: str, *, features: int | None = None, tracked_variance: str = "unbiased",
-    verdict: str | None = None, overwrite: bool = False, formats: Sequence[str] | None = None, simplify: bool = False,
+    origin: Origin | None = None, overwrite: bool = False, formats: Sequence[str] | None = None, simplify: bool = False,
 ) -> Exported:  # fmt: skip
-    """Writes the layer into `directory`, in the usual formats or in NAME.py and those named; `simplify` takes sympy's form where it is one.
+    """Writes the layer into `directory`, in the usual formats or in NAME.py and those named; `simplify` takes sympy's form where it is one;
+    `origin` is the run that found it.
 
     The files of a layer that keeps a value per channel are fixed at `features` channels but for NAME.py, and are left out without
     them, with the reason. The files are made in a temporary folder, loaded again in a fresh process and compared there; only then do
@@ -79,17 +82,17 @@ def export(
     _check_finite(layer)
     record: dict[str, Any] = {
         "formula": str(graph), "canonical_id": graph.canonical_id, "latex": latex(canonical(graph)), "class": kind,
-        "inputs": layer.inputs, "tracked_variance": tracked_variance, "num_features": features, "verdict": verdict,
+        "inputs": layer.inputs, "tracked_variance": tracked_variance, "num_features": features, "verdict": origin.verdict if origin else None,
     }  # fmt: skip
     _check_folder(directory, name, record["canonical_id"], overwrite)
     try:
-        return _write(layer, directory, record, wanted, formats is not None, simplification)
+        return _write(layer, directory, record, wanted, formats is not None, simplification, origin)
     except OSError as error:  # it could be written a moment ago
         raise unplaced(directory, error) from error
 
 
 def _write(
-    layer: Layer, directory: Path, record: dict[str, Any], wanted: Sequence[Format], by_name: bool, simplification: Simplification | None
+    layer: Layer, directory: Path, record: dict[str, Any], wanted: Sequence[Format], by_name: bool, simplification: Simplification | None, origin: Origin | None
 ) -> Exported:
     """Makes the files in a temporary folder beside their place, verifies them there, and moves them."""
     with tempfile.TemporaryDirectory(dir=standing(directory), prefix=TEMPORARY) as temporary:
@@ -103,6 +106,7 @@ def _write(
         if simplification is not None:
             said["simplified"] = {"accepted": simplification.accepted, "note": simplification.note, "from": str(simplification.original)}
         (workshop / "verify.json").write_text(json.dumps(said, indent=1) + "\n")
+        write_papers(layer, workshop, origin)
         directory.mkdir(parents=True, exist_ok=True)
         files = sorted(path.name for path in workshop.iterdir() if path.is_file())
         for file in files:
@@ -144,7 +148,7 @@ def verified_formats(layer: Layer, workshop: Path, made: dict[str, Format]) -> d
 
 def written_names(name: str) -> set[str]:
     """Every file that an export of the layer may leave in its folder."""
-    return {*(one.file(name) for one in FORMATS.values()), "formula.json", "formula.tex", "pyproject.toml", "verify.json"}
+    return {*(one.file(name) for one in FORMATS.values()), "formula.json", "formula.tex", "pyproject.toml", "verify.json", *PAPERS}
 
 
 def _check_features(graph: Graph, features: int | None) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from evosearch.compiler.emit import emit
+from evosearch.compiler.layout import assigned
 from evosearch.compiler.module import load
 from evosearch.language.graph import Graph, canonical, depends_on, parameters
 from evosearch.meaning.derive import has_statistics
@@ -45,7 +46,8 @@ def init_gain(graph: Graph) -> float:
 def _constants(graph: Graph) -> str:
     gain = init_gain(graph)
     said = "E f(z)^2 = 1 / INIT_GAIN^2 for z ~ N(0, 1)" if math.isfinite(gain) else "E f(z)^2 of z ~ N(0, 1) is not finite: that of the identity"
-    return f"LATEX = r{latex(canonical(graph))!r}\nINIT_GAIN = {gain if math.isfinite(gain) else 1.0:.6g}  # {said}".replace("\\\\", "\\")
+    formula = assigned("LATEX", f'r"{latex(canonical(graph))}"')
+    return f"{formula}\nINIT_GAIN = {gain if math.isfinite(gain) else 1.0:.6g}  # {said}"
 
 
 def _functional(graph: Graph, kind: str, function: str) -> str:
@@ -53,7 +55,9 @@ def _functional(graph: Graph, kind: str, function: str) -> str:
         return ""
     names = [name for name in ("x", "y") if depends_on(graph, name)]
     signature = ", ".join(f"{name}: Tensor" for name in names)
-    return f'_LAYER = {kind}()\n\n\ndef {function}({signature}) -> Tensor:\n    """`{kind}` as a function."""\n    return _LAYER({", ".join(names)})'
+    doc = f'"""`{kind}` as a function."""'
+    body = [f"def {function}({signature}) -> Tensor:", f"    {doc}", f"    out: Tensor = _LAYER({', '.join(names)})", "    return out"]
+    return "\n".join([f"_LAYER = {kind}()", "", "", *body])
 
 
 _INIT = '''def init_(model: nn.Module) -> nn.Module:
@@ -67,16 +71,14 @@ _INIT = '''def init_(model: nn.Module) -> nn.Module:
 
 _TEST = '''def self_test() -> None:
     """Values and slopes in float64 against those that were judged; raises AssertionError."""
-    {leaves} = {made}
+{made}
     out = {kind}({features}).double()({leaves})
-    (out * torch.linspace(-1, 1, {count}, dtype=torch.float64).view_as(out)).sum().backward()
-    nan, inf = float("nan"), float("inf")
-    found = [t.detach().flatten()[::{step}] for t in (out, {slopes})]
+    found = [out, *torch.autograd.grad(out, [{leaves}], torch.linspace(-1, 1, {count}, dtype=torch.float64).view_as(out))]{symbols}
     wanted = [
 {wanted}
     ]
     for values, numbers in zip(found, wanted):
-        torch.testing.assert_close(values, torch.tensor(numbers, dtype=torch.float64), rtol=1e-6, atol=1e-9, equal_nan=True)
+        torch.testing.assert_close(values.detach().flatten()[::{step}], torch.tensor(numbers, dtype=torch.float64), rtol=1e-6, atol=1e-9, equal_nan=True)
 
 
 if __name__ == "__main__":
@@ -90,13 +92,13 @@ def _self_test(graph: Graph, judged: str, kind: str) -> str:
     names = [name for name in ("x", "y") if depends_on(graph, name)]
     ends = {"x": (-3.0, 3.1), "y": (2.0, -1.9)}
     count = math.prod(_SHAPE)
-    texts = [f"torch.linspace({ends[n][0]}, {ends[n][1]}, {count}, dtype=torch.float64).view{_SHAPE}.requires_grad_()" for n in names]
+    texts = [f"    {n} = torch.linspace({ends[n][0]}, {ends[n][1]}, {count}, dtype=torch.float64).view{_SHAPE}.requires_grad_()" for n in names]
     leaves = [torch.linspace(*ends[n], count, dtype=torch.float64).view(_SHAPE).requires_grad_() for n in names]
-    out = load(judged).__dict__[kind](FEATURES).double()(*leaves)
-    (out * torch.linspace(-1, 1, count, dtype=torch.float64).view_as(out)).sum().backward()
-    values: list[Tensor | None] = [out, *(leaf.grad for leaf in leaves)]
-    rows = ["[" + ", ".join(f"{v:.9g}" for v in t.detach().flatten()[::_STEP].tolist()) + "]" for t in values if t is not None]
+    out: Tensor = load(judged).__dict__[kind](FEATURES).double()(*leaves)
+    values = [out, *torch.autograd.grad(out, leaves, torch.linspace(-1, 1, count, dtype=torch.float64).view_as(out))]
+    rows = ["[" + ", ".join(f"{v:.9g}" for v in t.detach().flatten()[::_STEP].tolist()) + "]" for t in values]
+    wanted = "\n".join(f"        {row}," for row in rows)
     return _TEST.format(
-        leaves=", ".join(names), made=", ".join(texts), kind=kind, features=FEATURES, count=count, step=_STEP,
-        slopes=", ".join(f"{n}.grad" for n in names), wanted="\n".join(f"        {row}," for row in rows),
+        leaves=", ".join(names), made="\n".join(texts), kind=kind, features=FEATURES, count=count, step=_STEP, wanted=wanted,
+        symbols='\n    nan, inf = float("nan"), float("inf")' if "n" in wanted else "",
     )  # fmt: skip

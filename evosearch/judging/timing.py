@@ -40,6 +40,17 @@ def network_times(networks: Mapping[str, nn.Module], usual: nn.Module, x: torch.
     return _all_relative(networks, _step, usual, (x,))
 
 
+def interleaved_seconds(layers: Mapping[str, nn.Module], inputs: Mapping[str, tuple[torch.Tensor, ...]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of forward and backward of each layer on its inputs, `rounds` times in turn, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        turns = [{name: _seconds(layer, inputs[name], _forward_backward) for name, layer in layers.items()} for _ in range(rounds)]
+    finally:
+        torch.set_num_threads(threads)
+    return {name: [turn[name] for turn in turns] for name in layers}
+
+
 def network_inference_times(networks: Mapping[str, nn.Module], usual: nn.Module, x: torch.Tensor) -> dict[str, float]:
     """The same of the forward alone, in evaluation mode and without gradients."""
     return _all_relative({name: network.eval() for name, network in networks.items()}, _forward, usual.eval(), (x,))

@@ -99,8 +99,11 @@ class Facts:
     statistics: StatisticFacts | None = None
 
 
-def describe(graph: Graph) -> Facts:
-    """The facts of any parsed graph. Never raises and never warns, whatever the function does."""
+def describe(graph: Graph, brief: bool = False) -> Facts:
+    """The facts of any parsed graph; `brief` leaves out what takes longest: neighbors, edge of chaos, fixed point.
+
+    Never raises and never warns, whatever the function does.
+    """
     with np.errstate(all="ignore"):
         statistical, gated = has_statistics(graph), depends_on(graph, "y")
         elementwise = not statistical and not gated
@@ -110,13 +113,13 @@ def describe(graph: Graph) -> Facts:
             kind="statistics" if statistical else "gated" if gated else "elementwise",
             cost=complexity(graph),
             novelty=found,
-            nearest=tuple(n for n in nearest(graph, 4) if found.label != "known" or n.name != found.nearest)[:3] if elementwise else (),
+            nearest=tuple(n for n in nearest(graph, 4) if found.label != "known" or n.name != found.nearest)[:3] if elementwise and not brief else (),
             saved=saved_tensors(graph),
             parameters=tuple(sorted(Counter(p.kind for p in parameters(graph)).items())),
             shape=shape(forward) if elementwise else None,
             moments=moments(forward) if elementwise else None,
-            edge=edge_of_chaos(forward) if elementwise else None,
-            fixed_point=fixed_point(forward) if elementwise else None,
+            edge=edge_of_chaos(forward) if elementwise and not brief else None,
+            fixed_point=fixed_point(forward) if elementwise and not brief else None,
             surrogate_moments=moments(gradient) if elementwise and gradient is not forward else None,
             statistics=_statistic_facts(graph) if statistical else None,
         )

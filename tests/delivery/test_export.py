@@ -15,6 +15,7 @@ import torch
 from evosearch.compiler.emit import emit
 from evosearch.delivery import export as module
 from evosearch.delivery.export import ExportError, class_name, export
+from evosearch.delivery.papers.write import PAPERS
 from evosearch.delivery.source import whole
 from evosearch.language.formula import parse
 from evosearch.source import import_file
@@ -59,7 +60,7 @@ def test_a_formula_that_is_finite_nowhere_is_refused_with_a_reason(tmp_path, for
 
 def test_the_rest_of_an_export_that_was_killed_is_no_other_thing(tmp_path):
     (tmp_path / "layer" / "_tmp.export.abc").mkdir(parents=True)
-    assert len(export(parse("sin(x)"), tmp_path / "layer", "layer", formats=["ts"]).files) == 6
+    assert len(export(parse("sin(x)"), tmp_path / "layer", "layer", formats=["ts"]).files) == 6 + len(PAPERS)
 
 
 def test_two_inputs(tmp_path):
@@ -71,13 +72,11 @@ def test_two_inputs(tmp_path):
 
 def test_torchscript_of_a_layer_with_channels_has_the_number_that_was_asked(tmp_path):
     graph, folder = parse("x * sigmoid(v * x) where v: channel = 1"), tmp_path / "layer"
-    beside = ["formula.json", "formula.tex"]
+    beside = {"formula.json", "formula.tex", "layer.py", "pyproject.toml", "verify.json", *PAPERS}
     found = export(graph, folder, "layer")
-    assert [p.name for p in found.files] == [*beside, "formula.txt", "layer.py", "pyproject.toml", "verify.json"]
+    assert {p.name for p in found.files} == {*beside, "formula.txt"}
     assert set(found.absent) == {"ts", "pt2", "onnx"}
-    assert [p.name for p in export(graph, folder, "layer", features=6, formats=["ts"]).files] == [
-        *beside, "layer.py", "layer.ts.pt", "pyproject.toml", "verify.json",
-    ]  # fmt: skip
+    assert {p.name for p in export(graph, folder, "layer", features=6, formats=["ts"]).files} == {*beside, "layer.ts.pt"}
     assert not (folder / "formula.txt").exists()  # what was not asked for is not left from before
     assert json.loads((folder / "formula.json").read_text())["num_features"] == 6
     assert torch.jit.load(str(folder / "layer.ts.pt"))(torch.ones(2, 6)).shape == (2, 6)
