@@ -235,7 +235,8 @@ def test_a_search_on_a_plug_in_files_model_and_on_an_installed_ones(tmp_path):
     (tmp_path / "my_models.py").write_text(NETS)
     models = {"quality": "my_models:net.8", "full": "installed_nets:net", "final": "my_models:Whole"}
     own = [part for stage, model in models.items() for part in ("--set", PAIRS.format(stage, model))]
-    short = ["budget.evaluations=4", "baselines=[identity, relu]", "proposers={random: 1}", "judging.quality.steps=8", "judging.full.steps=5", "judging.final.steps=5"]
+    steps = [f"judging.{stage}.steps={count}" for stage, count in (("quality", 8), ("full", 5), ("final", 5))]
+    short = ["budget.evaluations=4", "baselines=[identity, relu]", "proposers={random: 1}", *steps]
     tiny = [part for key in short for part in ("--set", key)] + ["--workers", 2]
     done = evosearch(tmp_path, "run", "smoke.yaml", "--out", "run", "--plugin", "my_models.py", *own, *tiny)
     assert done.returncode == 0, done.stderr
