@@ -125,12 +125,12 @@ def test_what_no_row_explains_is_a_failure():
 @pytest.mark.slow
 def test_every_row_of_the_list_is_needed(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    rows = exceptions()
+    rows = [row for row in exceptions() if row.example]  # the others are met in test_network
     examples = list(dict.fromkeys(row.example for row in rows))
     names = sorted({row.format for row in rows})
     monkeypatch.setattr(verification, "exceptions", lambda: ())
     found = verified(tmp_path, [layer(text, i) for i, text in enumerate(examples)], names)
-    monkeypatch.setattr(verification, "exceptions", lambda: rows)
+    monkeypatch.setattr(verification, "exceptions", exceptions)
     explained = verified(tmp_path, [layer(text, i) for i, text in enumerate(examples)], names)
     for row in rows:
         at = examples.index(row.example)

@@ -34,7 +34,7 @@ class Own:
     results: tuple[str, ...]  # by how their names begin
     reason: str
     source: str
-    example: str  # a formula that shows it
+    example: str  # a formula that shows it; empty: a network does
     inputs: tuple[str, ...] = comparison.KINDS  # the kinds of input at which it may differ
     cases: tuple[str, ...] = ()  # empty: in all
     operators: tuple[str, ...] = ()  # one of these is in the formula or its slope; empty: any
