@@ -18,6 +18,7 @@ _TINY = (1e-7, 1e-10, 1e-20, 1e-30, 1e-38, 0.0)
 _LARGE = (17.0, 21.0, 30.0, 89.0, 100.0, 1e3, 1e4)
 _HUGE = (1e10, 1e19, 1e30, 3e38)
 _DRAWS = 2
+SAVED = "as saved"  # the first case: on the state that is in the file, where all others bring one
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,19 @@ def results_of(
     made, double = make(), make().double()
     found: dict[str, Any] = {}
     refused: dict[str, str] = {}
-    for case in given:
+    start = {name: t.detach().clone() for name, t in made.state_dict().items()}
+    listed = list(given)
+    for case, kept in [(Case(SAVED, listed[0].inputs), start), *((case, state) for case in listed)]:
         try:
             with torch.no_grad():
                 out = made.eval()(*case.inputs)
             upstream = torch.linspace(-1, 1, out.numel()).view(out.shape).to(out.dtype)
-            results = _results(lambda training, inputs, up: judged(made, training, state, inputs, up), case.inputs, upstream)
+            results = _results(lambda training, inputs, up: judged(made, training, kept, inputs, up), case.inputs, upstream)
         except (RuntimeError, ValueError, IndexError) as error:
             refused[case.name] = first_line(error)
             continue
-        noise = _noise(made, double, state, case.inputs, upstream, results, draws)
-        found[case.name] = {"inputs": case.inputs, "upstream": upstream, "expected": results, "noise": noise}
+        noise = _noise(made, double, kept, case.inputs, upstream, results, draws)
+        found[case.name] = {"inputs": case.inputs, "upstream": upstream, "expected": results, "noise": noise, "saved": case.name == SAVED}
         found[case.name] |= {"rounding": rounding} if rounding else {}
     return {"state": state, "cases": found, "refused": refused}
 

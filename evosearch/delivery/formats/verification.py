@@ -23,7 +23,7 @@ from evosearch.delivery.formats.format import Format, Layer
 from evosearch.language.graph import Graph, walk
 from evosearch.meaning.derive import gradients, has_statistics
 
-SECONDS = 300.0  # for the fresh process of one export
+SECONDS = 900.0  # for the fresh process of one export
 
 
 @dataclass(frozen=True)
