@@ -1,6 +1,6 @@
 """Every format of many layers, read again in a fresh process and compared with what was judged: random graphs of the search spaces, and the library.
 
-    python scripts/check_exports.py [--graphs 200] [--whole 60] [--seed 0] [--formats py,ts,...] [--no-library] [--batch 50]
+    python scripts/check_exports.py [--graphs 200] [--whole 60] [--seed 0] [--formats py,ts,...] [--library all|none|KINDS] [--batch 50]
 
 Graphs are drawn in turn from every file of search_spaces/. `--whole` of all layers, evenly spread, are also exported to .pt2 and ONNX, which
 take a second each. Prints a table of figures; rc 1 if a file does not do what the layer does and evosearch/delivery/formats/exceptions.toml
@@ -59,8 +59,10 @@ def drawn(count: int, seed: int) -> Iterator[tuple[str, Graph, str]]:
         yield name, graph, "unbiased"
 
 
-def published() -> Iterator[tuple[str, Graph, str]]:
+def published(kinds: list[str]) -> Iterator[tuple[str, Graph, str]]:
     for name, known in library().items():
+        if known.kind not in kinds and kinds != ["all"]:
+            continue
         yield f"library {name}", with_affine(known.graph) if known.affine else known.graph, known.tracked_variance
 
 
@@ -103,12 +105,12 @@ def main() -> int:
     parser.add_argument("--whole", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--formats", default=",".join(FORMATS))
-    parser.add_argument("--no-library", action="store_true")
+    parser.add_argument("--library", default="all", help="all, none, or kinds such as normalization,norm_activation")
     parser.add_argument("--batch", type=int, default=50)
     options = parser.parse_args()
     start = time.perf_counter()
     chosen = [FORMATS[name] for name in options.formats.split(",")]
-    rows = [*drawn(options.graphs, options.seed), *([] if options.no_library else published())]
+    rows = [*drawn(options.graphs, options.seed), *published(options.library.split(","))]
     every = {round(i * (len(rows) - 1) / max(1, options.whole - 1)) for i in range(options.whole)}
     tallies = {one.name: Tally() for one in chosen}
     refused: Counter[str] = Counter()

@@ -18,6 +18,7 @@ _TINY = (1e-7, 1e-10, 1e-20, 1e-30, 1e-38, 0.0)
 _LARGE = (17.0, 21.0, 30.0, 89.0, 100.0, 1e3, 1e4)
 _HUGE = (1e10, 1e19, 1e30, 3e38)
 _DRAWS = 2
+SAVED = "as saved"  # the first case: on the state that is in the file, where all others bring one
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,26 @@ def expected(layer: Layer) -> dict[str, Any]:
     return results_of(layer.fresh, state_of(layer), cases(layer))
 
 
-def results_of(make: Callable[[], nn.Module], state: dict[str, Tensor], given: Iterable[Case], rounding: tuple[float, float] | None = None) -> dict[str, Any]:
-    """`expected` of any module."""
+def results_of(
+    make: Callable[[], nn.Module], state: dict[str, Tensor], given: Iterable[Case], rounding: tuple[float, float] | None = None, draws: int = _DRAWS
+) -> dict[str, Any]:
+    """`expected` of any module; without `draws` the noise is what float64 has otherwise."""
     made, double = make(), make().double()
     found: dict[str, Any] = {}
     refused: dict[str, str] = {}
-    for case in given:
+    start = {name: t.detach().clone() for name, t in made.state_dict().items()}
+    listed = list(given)
+    for case, kept in [(Case(SAVED, listed[0].inputs), start), *((case, state) for case in listed)]:
         try:
             with torch.no_grad():
                 out = made.eval()(*case.inputs)
             upstream = torch.linspace(-1, 1, out.numel()).view(out.shape).to(out.dtype)
-            results = _results(lambda training, inputs, up: judged(made, training, state, inputs, up), case.inputs, upstream)
+            results = _results(lambda training, inputs, up: judged(made, training, kept, inputs, up), case.inputs, upstream)
         except (RuntimeError, ValueError, IndexError) as error:
             refused[case.name] = first_line(error)
             continue
-        noise = _noise(made, double, state, case.inputs, upstream, results)
-        found[case.name] = {"inputs": case.inputs, "upstream": upstream, "expected": results, "noise": noise}
+        noise = _noise(made, double, kept, case.inputs, upstream, results, draws)
+        found[case.name] = {"inputs": case.inputs, "upstream": upstream, "expected": results, "noise": noise, "saved": case.name == SAVED}
         found[case.name] |= {"rounding": rounding} if rounding else {}
     return {"state": state, "cases": found, "refused": refused}
 
@@ -107,7 +112,7 @@ def _results(compute: _Compute, inputs: list[Tensor], upstream: Tensor) -> dict[
 
 
 def _noise(
-    made: nn.Module, double: nn.Module, state: dict[str, Tensor], inputs: list[Tensor], upstream: Tensor, results: dict[str, Tensor]
+    made: nn.Module, double: nn.Module, state: dict[str, Tensor], inputs: list[Tensor], upstream: Tensor, results: dict[str, Tensor], draws: int
 ) -> dict[str, Tensor]:
     """How far each result moves where the last bit of the inputs does, and how far it is from that in float64: what no other
     order of the same operations can be held to. 0 where one of them is not finite."""
@@ -115,7 +120,7 @@ def _noise(
     wide = {name: t.double() for name, t in state.items()}
     near = [_results(lambda t, x, u: judged(double, t, wide, x, u), [t.double() if t.is_floating_point() else t for t in plain], upstream.double())]
     generator = torch.Generator().manual_seed(3)
-    for _ in range(_DRAWS):
+    for _ in range(draws):
         nudged = [t * (1 + 1.2e-7 * torch.randint(-1, 2, t.shape, generator=generator)) if t.is_floating_point() else t for t in plain]
         near.append(_results(lambda t, x, u: judged(made, t, state, x, u), nudged, upstream.float()))
     half = inputs[0].dtype in (torch.float16, torch.bfloat16)

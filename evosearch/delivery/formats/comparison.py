@@ -129,7 +129,7 @@ def compare_file(run: Run, offers: list[str], types: list[str], layer: dict[str,
         found: dict[str, Tensor] = {}
         for mode in sorted({key.partition(" ")[0] for key in wanted}):
             try:
-                found |= run(mode == "train", layer["state"], case["inputs"], case["upstream"])
+                found |= run(mode == "train", {} if case["saved"] else layer["state"], case["inputs"], case["upstream"])
             except Exception as error:  # whatever a library raises of an input: the file does not do what the layer does
                 answers[mode] = {"error": None, "wrong": f"{type(error).__name__}: {str(error)[:200]}", "places": list(KINDS)}
         for key in sorted(wanted & found.keys()):

@@ -121,7 +121,7 @@ def read(file: Path, name: str, kind: str, features: int) -> Run:
 
     def run(training: bool, state: Mapping[str, Tensor], inputs: list[Tensor], upstream: Tensor) -> dict[str, Tensor]:
         mode = "train" if training else "eval"
-        kept = [{key: array(value) for key, value in state.items()}] if "parameters" in options else []
+        kept = [{key: array(value) for key, value in state.items()} or module.start(features)] if "parameters" in options else []
         given = [*kept, *(array(t) for t in inputs)]
         switch = {"training": training} if "training" in options else {}
         out, pull = jax.vjp(lambda *arguments: function(*arguments, **switch), *given)

@@ -86,7 +86,8 @@ def read(file: Path, name: str, kind: str, features: int) -> Run:
 
     def run(training: bool, state: Mapping[str, Tensor], inputs: list[Tensor], upstream: Tensor) -> dict[str, Tensor]:
         arrays = [t.numpy() for t in inputs]
-        kept = [{key: value.numpy() for key, value in state.items()}] if "parameters" in options else []
+        given = {key: value.numpy() for key, value in state.items()}
+        kept = [given or module.start(features)] if "parameters" in options else []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the mean of an empty batch
             out = function(*kept, *arrays, **({"training": training} if "training" in options else {}))

@@ -98,13 +98,13 @@ def read(file: Path, name: str, kind: str, features: int) -> Run:
                 kept.CopyFrom(onnx.numpy_helper.from_array(state[kept.name].numpy(), kept.name))
         return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
-    made: list[onnxruntime.InferenceSession] = []
+    made: dict[bool, onnxruntime.InferenceSession] = {}
 
     def run(training: bool, state: Mapping[str, Tensor], inputs: list[Tensor], upstream: Tensor) -> dict[str, Tensor]:
-        if not made:  # the state is one for all cases
-            made.append(session(state))
-        names = [given.name for given in made[0].get_inputs()]
-        out = made[0].run(None, {key: t.contiguous().numpy() for key, t in zip(names, inputs, strict=True)})[0]
+        if bool(state) not in made:  # that of the file comes first, and one for all other cases
+            made[bool(state)] = session(state)
+        names = [given.name for given in made[bool(state)].get_inputs()]
+        out = made[bool(state)].run(None, {key: t.contiguous().numpy() for key, t in zip(names, inputs, strict=True)})[0]
         return {"eval value": torch.from_numpy(out)}
 
     return run

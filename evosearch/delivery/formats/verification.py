@@ -23,7 +23,7 @@ from evosearch.delivery.formats.format import Format, Layer
 from evosearch.language.graph import Graph, walk
 from evosearch.meaning.derive import gradients, has_statistics
 
-SECONDS = 300.0  # for the fresh process of one export
+SECONDS = 900.0  # for the fresh process of one export
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Own:
     results: tuple[str, ...]  # by how their names begin
     reason: str
     source: str
-    example: str  # a formula that shows it
+    example: str  # a formula that shows it; empty: a network does
     inputs: tuple[str, ...] = comparison.KINDS  # the kinds of input at which it may differ
     cases: tuple[str, ...] = ()  # empty: in all
     operators: tuple[str, ...] = ()  # one of these is in the formula or its slope; empty: any
