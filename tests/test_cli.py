@@ -195,20 +195,23 @@ def test_mistakes_are_one_line_and_write_nothing(tmp_path):
 
 
 def test_export_of_the_pick_and_of_a_formula(finished, tmp_path):
-    output = evosearch("export", finished[0], "--best", "--to", tmp_path / "my_layer").stdout
+    output = evosearch("export", finished[0], "--best", "--to", tmp_path / "my_layer", "--formats", "ts").stdout
     verdict = json.loads((finished[0] / "summary.json").read_text())["verdict"]["line"]
     assert f"verdict: {verdict}" in output
-    assert sorted(p.name for p in (tmp_path / "my_layer").iterdir()) == [
-        "formula.json", "formula.tex", "my_layer.py", "my_layer.ts.pt", "pyproject.toml",
-    ]  # fmt: skip
+    assert {p.name for p in (tmp_path / "my_layer").iterdir()} == {
+        "formula.json", "formula.tex", "my_layer.py", "my_layer.ts.pt", "pyproject.toml", "verify.json",
+        "MODEL_CARD.md", "plot.svg", "benchmark.json", "provenance.json", "CITATION.cff",
+    }  # fmt: skip
+    assert f"seed {json.loads((tmp_path / 'my_layer' / 'provenance.json').read_text())['run']['seed']}" in (tmp_path / "my_layer" / "MODEL_CARD.md").read_text()
     assert json.loads((tmp_path / "my_layer" / "formula.json").read_text())["verdict"] == verdict
     output = evosearch("export", "--formula", "evonorm_b0", "--to", tmp_path / "b0", "--name", "evo_b0").stdout
-    assert "pass --features N" in output
+    assert "no ts file: the layer keeps a value per channel, and a TorchScript file holds a fixed number of them: pass --features N" in output
     text = (tmp_path / "b0" / "evo_b0.py").read_text()
     assert "import evosearch" not in text
     assert "class EvoB0(nn.Module)" in text
     assert "weight: channel" in text
     assert "holds other things" in refused("export", "--formula", "sin(x)", "--to", tmp_path)
+    assert "--formats takes py,ts," in refused("export", "--formula", "sin(x)", "--to", tmp_path / "other", "--formats", "tflite")
     assert "identifier" in refused("export", "--formula", "sin(x)", "--to", tmp_path / "a-b")
 
 

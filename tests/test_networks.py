@@ -59,7 +59,7 @@ def test_from_search_to_loaded_files(name, tmp_path, capsys):
     assert (training.pair, training.seed, training.rate, training.steps) == (config.judging.full.pairs[0], 0, 1.0, 3)
     from evosearch.cli import app
 
-    app(["export", str(tmp_path / "run"), "--best", "--to", str(tmp_path / "found")], standalone_mode=False)
+    app(["export", str(tmp_path / "run"), "--best", "--to", str(tmp_path / "found"), "--formats", "py"], standalone_mode=False)
     row = next(r for r in reading.searched if r["index"] == reading.pick.index)
     assert f"{row['scores'][f'full:{training.pair}:0']:.4g} on validation" in capsys.readouterr().out  # the network that was judged
     subprocess.run([sys.executable, "-I", "-c", LOADED, str(tmp_path / "found")], check=True)

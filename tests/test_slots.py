@@ -70,7 +70,7 @@ def test_from_search_to_loaded_files(name, tmp_path):
     assert "verdict:" in "\n".join(page(reading, summary, "", None))
     from evosearch.cli import app
 
-    app(["export", str(tmp_path / "run"), "--best", "--to", str(tmp_path / "found")], standalone_mode=False)
+    app(["export", str(tmp_path / "run"), "--best", "--to", str(tmp_path / "found"), "--formats", "ts"], standalone_mode=False)
     subprocess.run([sys.executable, "-I", "-c", LOADED, str(tmp_path / "found"), str(len(inputs_of(space.slot)))], check=True)
 
 

@@ -41,9 +41,10 @@ EXCEPTIONS = {
     ("evosearch/proposers/registry.py", "importlib.import_module"): "of the table of proposers, which is ours",
     ("evosearch/judging/architectures/factory.py", "importlib.import_module"): "of a model that its user names, and says again for a run of somebody else's",
     ("evosearch/execution/server.py", "importlib.import_module"): "of the worker's entry, which the driver names",
-    ("evosearch/delivery/export.py", "torch.jit.load"): "of the file that export wrote just now, in a child that checks it",
-    ("evosearch/delivery/export.py", "importlib.util.spec_from_file_location"): "as above",
-    ("evosearch/delivery/export.py", ".exec_module"): "as above",
+    ("evosearch/delivery/formats/torchscript.py", "torch.jit.load"): "of the file that export wrote just now, in a child that checks it",
+    ("evosearch/delivery/formats/exported.py", "torch.export.load"): "as above",
+    ("evosearch/delivery/formats/comparison.py", "importlib.util.spec_from_file_location"): "as above",
+    ("evosearch/delivery/formats/comparison.py", ".exec_module"): "as above",
     ("evosearch/delivery/network.py", "importlib.util.spec_from_file_location"): "of the model.py that export wrote just now, in a child that checks it",
     ("evosearch/delivery/network.py", ".exec_module"): "as above",
 }

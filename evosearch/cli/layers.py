@@ -24,8 +24,10 @@ def export(
     id_: Annotated[Optional[str], typer.Option("--id", help="The function whose canonical id starts so (the table shows ids).")] = None,
     formula: Annotated[Optional[str], typer.Option(help="Any formula, or the name of a known layer.")] = None,
     name: Annotated[Optional[str], typer.Option(help="Name of the layer; the folder's name by default.")] = None,
-    features: Annotated[Optional[int], typer.Option(help="Channels of the TorchScript file of a layer that keeps a value per channel.")] = None,
+    features: Annotated[Optional[int], typer.Option(help="Channels, where a file holds their number: a layer with a value per channel, or groups.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another formula in the folder.")] = False,
+    formats: Annotated[Optional[str], typer.Option(help="Beside NAME.py; by default ts,pt2,onnx,txt as can be made; also numpy,jax.")] = None,
+    simplify: Annotated[bool, typer.Option("--simplify", help="Export sympy's simplified form, where it computes the same.")] = False,
     pair: Annotated[Optional[str], typer.Option(help="Of a network: the pair of the run on which it is trained; the first by default.")] = None,
     plugin: Plugins = None,
     model: Models = None,
@@ -46,28 +48,42 @@ def export(
     else:
         candidate, origin = _found(directory, id_, plugins)  # type: ignore[arg-type]
         if not candidate.is_layer:
-            if features is not None or name is not None:
-                raise ValueError("--features and --name are of layers; a network leaves as the class Network of model.py: drop them")
-            _export_network(directory, candidate, to, pair, origin.verdict, overwrite, plugins, model or ())  # type: ignore[arg-type]
+            if features is not None or name is not None or simplify:
+                raise ValueError("--features, --name and --simplify are of layers; a network leaves as the class Network of model.py: drop them")
+            _export_network(directory, candidate, to, pair, origin.verdict, overwrite, plugins, model or (), _names(formats))  # type: ignore[arg-type]
             return
         graph = candidate.graph
     if pair is not None or model:
         raise ValueError("--pair and --model are of a network, which is trained before it leaves; this is a layer: drop them")
     from evosearch.delivery.export import export as write  # torch: after what can be refused without it
 
-    files = write(graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, origin=origin, overwrite=overwrite).files
-    for path in files:
+    done = write(
+        graph, to, name or to.resolve().name, features=features, tracked_variance=tracked, origin=origin, overwrite=overwrite,
+        formats=_names(formats), simplify=simplify,
+    )  # fmt: skip
+    for path in done.files:
         print_lines([str(path)])
-    if not any(path.suffix == ".pt" for path in files):
-        print("no TorchScript file: the layer keeps a value per channel; pass --features N for one of N channels")
-    print_lines([f"`{graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated"])
+    for what, reason in done.absent.items():
+        print_lines([f"no {what} file: {reason}"])
+    if done.simplification is not None:
+        said = f"sympy's form of `{graph}`" if done.simplification.accepted else "not simplified"
+        print_lines([f"{said}: {done.simplification.note}"])
+    met = sum(len(found.exceptions) for found in done.verified.values())
+    print_lines([f"`{done.graph}` as {to}/: every file was loaded in a fresh process and gives the values and gradients that were evaluated"])
+    if met:
+        print_lines([f"but for {met} results at the edges of a format's own arithmetic, in verify.json with their reasons"])
     if origin is not None:
         print_lines([f"verdict: {origin.verdict}"])
 
 
+def _names(formats: str | None) -> list[str] | None:
+    return None if formats is None else [name.strip() for name in formats.split(",") if name.strip()]
+
+
 def _export_network(
-    directory: Path, candidate: Candidate, to: Path, pair: str | None, verdict: str, overwrite: bool, plugins: Sequence[PlugIn], models: Sequence[str]
-) -> None:
+    directory: Path, candidate: Candidate, to: Path, pair: str | None, verdict: str, overwrite: bool, plugins: Sequence[PlugIn], models: Sequence[str],
+    formats: list[str] | None,
+) -> None:  # fmt: skip
     """Trains the network once as the run did, writes it, and says what it scored then."""
     from evosearch.delivery.network import export_network, training_of
     from evosearch.judging.objectives import unit
@@ -75,12 +91,14 @@ def _export_network(
 
     config = trusted(directory, plugins, models)
     training = training_of(directory, config, str(candidate), pair)
-    found = export_network(candidate, to, training, verdict=verdict, overwrite=overwrite)
+    found = export_network(candidate, to, training, verdict=verdict, overwrite=overwrite, formats=formats)
     for path in found.files:
         print_lines([str(path)])
+    for what, reason in found.absent.items():
+        print_lines([f"no {what} file: {reason}"])
     scores = f"{found.validation:.4g} on validation, {found.test:.4g} on test [{unit(training.pair)}]"
     print_lines([f"`{candidate}` as {to}/: trained on {training.pair}, seed {training.seed}, {training.steps} steps: {scores}"])
-    print("model.py was loaded in a fresh process with torch alone and gives the answers and slopes of the network that was trained")
+    print("every file was loaded in a fresh process, model.py with torch alone, and gives the answers and slopes of the network that was trained")
     print_lines([f"verdict: {verdict}"])
 
 

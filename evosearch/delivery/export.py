@@ -14,16 +14,16 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evosearch.compiler.emit import emit
-from evosearch.delivery.formats import FORMATS, chosen
+from evosearch.delivery.formats import ALWAYS, FORMATS, chosen
 from evosearch.delivery.formats.format import PROBE_FEATURES, CannotBeMade, Format, Layer, counts_channels, needs_features
-from evosearch.delivery.formats.verification import Verified, verify
+from evosearch.delivery.formats.verification import Verified, report, verify
 from evosearch.delivery.package import pyproject, tex
 from evosearch.delivery.papers.origin import Origin
 from evosearch.delivery.papers.write import PAPERS, write_papers
@@ -56,7 +56,6 @@ class Exported:
     verified: dict[str, Verified]
     graph: Graph
     simplification: Simplification | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def export(
@@ -103,14 +102,17 @@ def _write(
         (workshop / "pyproject.toml").write_text(pyproject(layer.name, str(layer.graph)))
         made, absent = make_formats(layer, workshop, wanted, by_name)
         verified = verified_formats(layer, workshop, made)
-        (workshop / "verify.json").write_text(json.dumps(report(layer, made, absent, verified, simplification), indent=1) + "\n")
+        said = {"formula": str(layer.graph), **report(made, absent, verified, layer.name, [name for name in FORMATS if name not in {*made, *absent}])}
+        if simplification is not None:
+            said["simplified"] = {"accepted": simplification.accepted, "note": simplification.note, "from": str(simplification.original)}
+        (workshop / "verify.json").write_text(json.dumps(said, indent=1) + "\n")
         write_papers(layer, workshop, origin)
         directory.mkdir(parents=True, exist_ok=True)
-        for stale in written_names(layer.name):
-            (directory / stale).unlink(missing_ok=True)
         files = sorted(path.name for path in workshop.iterdir() if path.is_file())
         for file in files:
             (workshop / file).replace(directory / file)
+        for stale in written_names(layer.name).difference(files):  # of an earlier export in more formats
+            (directory / stale).unlink(missing_ok=True)
     return Exported(tuple(directory / file for file in files), absent, verified, layer.graph, simplification)
 
 
@@ -138,26 +140,10 @@ def verified_formats(layer: Layer, workshop: Path, made: dict[str, Format]) -> d
     for name, found in verified.items():
         if found.failures:
             more = f", and {len(found.failures) - 1} more" if len(found.failures) > 1 else ""
-            raise ExportError(f"{made[name].file(layer.name)} does not reproduce `{layer.graph}`: {found.failures[0]}{more}; nothing was written")
+            others = ",".join(other for other in made if other != name)
+            fix = "" if name == ALWAYS else f"; --formats {others} leaves it out"
+            raise ExportError(f"{made[name].file(layer.name)} does not reproduce `{layer.graph}`: {found.failures[0]}{more}; nothing was written{fix}")
     return verified
-
-
-def report(
-    layer: Layer, made: dict[str, Format], absent: dict[str, str], verified: dict[str, Verified], simplification: Simplification | None
-) -> dict[str, Any]:
-    """What verify.json says: by format the largest error of every case, the exceptions met, and what is not compared and why."""
-    rows: dict[str, Any] = {}
-    for name, one in made.items():
-        rows[name] = {"file": one.file(layer.name), "not offered": dict(one.lacks)}
-        if name in verified:
-            found = verified[name]
-            rows[name] |= {"largest error": found.largest, "cases": found.cases, "exceptions": found.exceptions}
-    asked = [name for name in FORMATS if name not in made and name not in absent]
-    said = {"simplified": {"accepted": simplification.accepted, "note": simplification.note, "from": str(simplification.original)}} if simplification else {}
-    return {
-        "formula": str(layer.graph), "torch": torch.__version__, "error": "of what is above 1 relative, else absolute", **said,
-        "formats": rows, "absent": absent, "not asked for": asked,
-    }  # fmt: skip
 
 
 def written_names(name: str) -> set[str]:

@@ -1,4 +1,5 @@
-"""A found network as files that need nothing but torch: model.py and weights.safetensors, trained once and checked in a fresh process.
+"""A found network as files: model.py and weights.safetensors, which need nothing but torch, TorchScript, torch.export and ONNX beside them;
+trained once and checked in a fresh process.
 
 model.py holds the layers by the one emitter, the network as a straight line of what was chosen, and a reader of the weights.
 """
@@ -10,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from evosearch.compiler.inline import imports, inlined
-from evosearch.compiler.module import compile_graph
+from evosearch.compiler.module import compile_graph, load
+from evosearch.delivery.formats import networks
+from evosearch.delivery.formats.format import Format
+from evosearch.delivery.formats.verification import report
 from evosearch.delivery.place import TEMPORARY, ExportError, check_place, standing, unplaced
 from evosearch.delivery.straightline import straight
 from evosearch.delivery.summary import read
@@ -35,7 +39,8 @@ from evosearch.language.graph import Graph
 from evosearch.run import files_of
 from evosearch.sections import Config
 
-FILES = ("model.py", "weights.safetensors", "network.json")
+FILES = ("model.py", "weights.safetensors", "network.json", "verify.json")
+OTHERS = tuple(one.file(networks.STEM) for one in networks.chosen(None))  # formats that may be there too
 CLASS = "Network"
 BATCH = 64
 
@@ -54,11 +59,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Exported:
-    """The files, and the scores of the training that made the weights, in the pair's unit."""
+    """The files, the scores of the training that made the weights, in the pair's unit, and the formats that are not there, with reasons."""
 
     files: tuple[Path, ...]
     validation: float
     test: float
+    absent: dict[str, str]
 
 
 def training_of(directory: Path, config: Config, text: str, pair: str | None = None) -> Training:
@@ -77,13 +83,17 @@ def training_of(directory: Path, config: Config, text: str, pair: str | None = N
     return Training(chosen, config.seed, rates[0], stage.steps, stage.optimizer, config.execution.device)
 
 
-def export_network(candidate: Candidate, directory: Path, training: Training, *, verdict: str | None = None, overwrite: bool = False) -> Exported:
-    """Trains the network and writes it into `directory`.
+def export_network(
+    candidate: Candidate, directory: Path, training: Training, *, verdict: str | None = None, overwrite: bool = False,
+    formats: Sequence[str] | None = None,
+) -> Exported:  # fmt: skip
+    """Trains the network and writes it into `directory`, in every format that can be made of it or in model.py and those named.
 
     The files are made in a temporary folder, and loaded again in a fresh process that has torch alone; only where its answers are
     those of the network that was trained do they take their place. Raises ExportError, with nothing written, otherwise, and for a
     folder that holds other things or, unless `overwrite`, another network.
     """
+    wanted = networks.chosen(formats)
     check_place(directory)
     _check_folder(directory, candidate, overwrite)
     classes = {graph: f"Act{number}" for number, graph in enumerate(dict.fromkeys(candidate.sites))}
@@ -101,9 +111,10 @@ def export_network(candidate: Candidate, directory: Path, training: Training, *,
         "parameters": sum(p.numel() for p in model.parameters()), "input": list(inputs.shape[1:]), "torch": torch.__version__,
     }  # fmt: skip
     try:
-        return Exported(_write(model, directory, source, state, record, inputs), trained.validation, test)
+        files, absent = _write(model, directory, source, state, record, inputs, candidate, wanted, formats is not None)
     except OSError as error:  # it could be written a moment ago
         raise unplaced(directory, error) from error
+    return Exported(files, trained.validation, test, absent)
 
 
 def _naming(graph: Graph, kind: str, made: dict[nn.Module, str]) -> MakeLayer:
@@ -143,7 +154,10 @@ def _source(
     return state, "\n\n".join(parts) + "\n"
 
 
-def _write(model: nn.Module, directory: Path, source: str, state: Mapping[str, Tensor], record: Mapping[str, Any], inputs: Tensor) -> tuple[Path, ...]:
+def _write(
+    model: nn.Module, directory: Path, source: str, state: Mapping[str, Tensor], record: Mapping[str, Any], inputs: Tensor,
+    candidate: Candidate, wanted: Sequence[Format], by_name: bool,
+) -> tuple[tuple[Path, ...], dict[str, str]]:  # fmt: skip
     """Makes the files in a temporary folder beside their place, verifies them there, and moves them."""
     with tempfile.TemporaryDirectory(dir=standing(directory), prefix=TEMPORARY) as temporary:
         workshop = Path(temporary)
@@ -151,10 +165,22 @@ def _write(model: nn.Module, directory: Path, source: str, state: Mapping[str, T
         (workshop / "weights.safetensors").write_bytes(save({name: t.detach().contiguous().clone() for name, t in state.items()}))
         (workshop / "network.json").write_text(json.dumps(record, indent=1) + "\n")
         _verify(model, workshop, inputs)
+
+        def fresh() -> nn.Module:
+            network: nn.Module = getattr(load(source), CLASS)()
+            network.load_state_dict(state)
+            return network
+
+        made, absent = networks.make(fresh(), inputs, workshop, wanted, by_name)
+        verified = networks.verify(fresh, inputs, workshop, made, candidate.sites)
+        (workshop / "verify.json").write_text(json.dumps(report(made, absent, verified), indent=1) + "\n")
         directory.mkdir(parents=True, exist_ok=True)
-        for file in FILES:
+        files = [*FILES, *(one.file(networks.STEM) for one in made.values())]
+        for file in files:
             (workshop / file).replace(directory / file)
-    return tuple(directory / file for file in FILES)
+        for stale in set(OTHERS).difference(files):  # of an earlier export in more formats
+            (directory / stale).unlink(missing_ok=True)
+    return tuple(directory / file for file in files), absent
 
 
 def _verify(model: nn.Module, directory: Path, inputs: Tensor) -> None:
@@ -187,7 +213,7 @@ def _check_folder(directory: Path, candidate: Candidate, overwrite: bool) -> Non
     if not directory.is_dir():
         raise ExportError(f"{directory} is a file; pass another --to")
     present = {path.name for path in directory.iterdir() if not path.name.startswith(TEMPORARY)}
-    others = sorted(present - set(FILES) - {"__pycache__"})
+    others = sorted(present - {*FILES, *OTHERS, "__pycache__"})
     if others:
         raise ExportError(f"{directory} holds other things ({', '.join(others[:3])}); pass another --to")
     if not present & set(FILES) or overwrite:

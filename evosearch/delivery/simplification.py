@@ -51,8 +51,6 @@ def difference(graph: Graph, other: Graph) -> str | None:
     one, two = (Layer(g, "layer", "Compared", "compared", PROBE_FEATURES if needs_features(g) else None, emit(g, "Compared")) for g in (graph, other))
     wanted, made = expected(one), two.fresh()
     cases, state = wanted["cases"], wanted["state"]
-    assert isinstance(cases, dict)
-    assert isinstance(state, dict)
     for name, case in cases.items():
         if case["inputs"][0].dtype != torch.float32:
             continue

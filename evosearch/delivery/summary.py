@@ -285,7 +285,8 @@ def _same_values(graph: Graph, simple: Graph) -> bool:
 
     from evosearch.compiler.emit import emit
     from evosearch.compiler.module import compile_graph, load
-    from evosearch.delivery.export import PROBE_FEATURES, probes
+    from evosearch.delivery.export import probes
+    from evosearch.delivery.formats.format import PROBE_FEATURES
     from evosearch.delivery.formats.torchscript import scripted
 
     if graph.holds & {"x", "y"} != simple.holds & {"x", "y"}:

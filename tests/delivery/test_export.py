@@ -60,11 +60,11 @@ def test_a_formula_that_is_finite_nowhere_is_refused_with_a_reason(tmp_path, for
 
 def test_the_rest_of_an_export_that_was_killed_is_no_other_thing(tmp_path):
     (tmp_path / "layer" / "_tmp.export.abc").mkdir(parents=True)
-    assert len(export(parse("sin(x)"), tmp_path / "layer", "layer")) == 5 + len(PAPERS)
+    assert len(export(parse("sin(x)"), tmp_path / "layer", "layer", formats=["ts"]).files) == 6 + len(PAPERS)
 
 
 def test_two_inputs(tmp_path):
-    export(parse("x * sigmoid(y)"), tmp_path / "gate", "gate")
+    export(parse("x * sigmoid(y)"), tmp_path / "gate", "gate", formats=["ts"])
     assert json.loads((tmp_path / "gate" / "formula.json").read_text())["inputs"] == ["x", "y"]
     layer = torch.jit.load(str(tmp_path / "gate" / "gate.ts.pt"))
     assert layer(torch.ones(2, 3), torch.zeros(2, 3)).eq(0.5).all()
@@ -72,30 +72,33 @@ def test_two_inputs(tmp_path):
 
 def test_torchscript_of_a_layer_with_channels_has_the_number_that_was_asked(tmp_path):
     graph, folder = parse("x * sigmoid(v * x) where v: channel = 1"), tmp_path / "layer"
-    beside = {"formula.json", "formula.tex", "layer.py", "pyproject.toml", *PAPERS}
-    assert {p.name for p in export(graph, folder, "layer")} == beside
-    assert {p.name for p in export(graph, folder, "layer", features=6)} == {*beside, "layer.ts.pt"}
+    beside = {"formula.json", "formula.tex", "layer.py", "pyproject.toml", "verify.json", *PAPERS}
+    found = export(graph, folder, "layer")
+    assert {p.name for p in found.files} == {*beside, "formula.txt"}
+    assert set(found.absent) == {"ts", "pt2", "onnx"}
+    assert {p.name for p in export(graph, folder, "layer", features=6, formats=["ts"]).files} == {*beside, "layer.ts.pt"}
+    assert not (folder / "formula.txt").exists()  # what was not asked for is not left from before
     assert json.loads((folder / "formula.json").read_text())["num_features"] == 6
     assert torch.jit.load(str(folder / "layer.ts.pt"))(torch.ones(2, 6)).shape == (2, 6)
-    export(graph, folder, "layer")
+    export(graph, folder, "layer", formats=["py"])
     assert not (folder / "layer.ts.pt").exists()  # one of six channels would be stale
     with pytest.raises(ExportError, match="1 to"):
         export(graph, folder, "layer", features=0)
     with pytest.raises(ExportError, match="any number of channels"):
-        export(parse("sin(x)"), tmp_path / "other", "other", features=6)
+        export(parse("sin(x)"), tmp_path / "other", "other", features=6, formats=["py"])
 
 
 def test_another_formula_is_kept_unless_told(tmp_path):
     folder = tmp_path / "layer"
-    export(parse("sin(x)"), folder, "layer")
+    export(parse("sin(x)"), folder, "layer", formats=["py"])
     with pytest.raises(ExportError, match=r"another formula, `sin\(x\)`"):
-        export(parse("cos(x)"), folder, "layer")
+        export(parse("cos(x)"), folder, "layer", formats=["py"])
     assert "sin" in (folder / "layer.py").read_text()
-    export(parse("cos(x)"), folder, "layer", overwrite=True)
+    export(parse("cos(x)"), folder, "layer", formats=["py"], overwrite=True)
     assert "cos" in (folder / "layer.py").read_text()
     (folder / "formula.json").write_text("{")
     with pytest.raises(ExportError, match="no readable formula"):
-        export(parse("cos(x)"), folder, "layer")
+        export(parse("cos(x)"), folder, "layer", formats=["py"])
 
 
 FORMULAS = {
@@ -140,7 +143,7 @@ def test_a_gain_that_is_not_finite_is_that_of_the_identity_and_says_so():
 
 
 def test_the_folder_is_a_package(tmp_path):
-    export(parse("sin(x) * x"), tmp_path / "my_layer", "my_layer")
+    export(parse("sin(x) * x"), tmp_path / "my_layer", "my_layer", formats=["py"])
     project = tomllib.loads((tmp_path / "my_layer" / "pyproject.toml").read_text())
     assert project["project"]["name"] == "my-layer"
     assert project["project"]["dependencies"] == ["torch>=2.4"]

@@ -13,6 +13,7 @@ from torch import nn
 
 from evosearch.compiler.module import compile as compile_layer
 from evosearch.delivery import network as leaving
+from evosearch.delivery.formats import networks
 from evosearch.delivery.network import FILES, Training, export_network
 from evosearch.delivery.place import ExportError
 from evosearch.delivery.straightline import straight
@@ -47,8 +48,13 @@ def training(pair="textures/stages", steps=4):
 
 @pytest.mark.parametrize("text", CASES)
 def test_a_network_leaves_and_is_loaded_with_torch_alone(text, tmp_path):
-    found = export_network(parse_candidate(text), tmp_path / "found", training(CASES[text]), verdict="not better")
-    assert [file.name for file in found.files] == list(FILES)
+    found = export_network(parse_candidate(text), tmp_path / "found", training(CASES[text]), verdict="not better", formats=None if text == CHOSEN else ["ts"])
+    others = ["model.ts.pt", "model.pt2", "model.onnx"] if text == CHOSEN else ["model.ts.pt"]
+    assert [file.name for file in found.files] == [*FILES, *others]
+    said = json.loads((tmp_path / "found/verify.json").read_text())["formats"]
+    assert {one["file"] for one in said.values()} == set(others)
+    assert all(set(one["cases"]) == {case.name for case in networks.cases(leaving._inputs(CASES[text]))} for one in said.values())
+    assert all(one["largest error"] < 1e-3 for one in said.values())
     out = subprocess.run([sys.executable, "-I", "-c", ALONE, str(tmp_path / "found")], capture_output=True, text=True, check=True)
     assert torch.isfinite(torch.tensor(json.loads(out.stdout))).all()
     record = json.loads((tmp_path / "found/network.json").read_text())
@@ -58,7 +64,7 @@ def test_a_network_leaves_and_is_loaded_with_torch_alone(text, tmp_path):
 
 
 def test_the_text_holds_what_was_chosen_and_no_switch(tmp_path):
-    text = export_network(parse_candidate(CHOSEN), tmp_path / "found", training()).files[0].read_text()
+    text = export_network(parse_candidate(CHOSEN), tmp_path / "found", training(), formats=["py"]).files[0].read_text()
     body = text[text.index("class Network") : text.index("TYPES =")]
     assert "nn.GroupNorm(8, 64)" in body
     assert "groups=64" in body
@@ -128,7 +134,7 @@ def test_files_that_compute_something_else_are_not_kept(old, new, tmp_path, monk
 
     monkeypatch.setattr(leaving, "_source", tampered)
     with pytest.raises(ExportError, match="nothing was written"):
-        export_network(parse_candidate("act0 := tanh(x); act1 := relu(x)"), tmp_path / "found", training())
+        export_network(parse_candidate("act0 := tanh(x); act1 := relu(x)"), tmp_path / "found", training(), formats=["py"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,19 +147,19 @@ def test_other_weights_are_not_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(leaving, "_source", tampered)
     with pytest.raises(ExportError, match=r"differs in .* by"):
-        export_network(parse_candidate("act0 := tanh(x); act1 := relu(x)"), tmp_path / "found", training())
+        export_network(parse_candidate("act0 := tanh(x); act1 := relu(x)"), tmp_path / "found", training(), formats=["py"])
 
 
 def test_a_folder_with_another_network_is_kept(tmp_path):
     one, other = (parse_candidate(f"act0 := tanh(x); act1 := relu(x); depth := {depth}") for depth in (1, 2))
-    export_network(one, tmp_path / "found", training(steps=2))
-    export_network(one, tmp_path / "found", training(steps=2))
+    export_network(one, tmp_path / "found", training(steps=2), formats=["py"])
+    export_network(one, tmp_path / "found", training(steps=2), formats=["py"])
     with pytest.raises(ExportError, match="another network"):
-        export_network(other, tmp_path / "found", training(steps=2))
-    export_network(other, tmp_path / "found", training(steps=2), overwrite=True)
+        export_network(other, tmp_path / "found", training(steps=2), formats=["py"])
+    export_network(other, tmp_path / "found", training(steps=2), formats=["py"], overwrite=True)
     (tmp_path / "found/notes.txt").write_text("mine")
     with pytest.raises(ExportError, match="other things"):
-        export_network(other, tmp_path / "found", training(steps=2), overwrite=True)
+        export_network(other, tmp_path / "found", training(steps=2), formats=["py"], overwrite=True)
 
 
 def test_a_model_of_ones_own_with_dropout_leaves_too(tmp_path, monkeypatch):
@@ -164,7 +170,24 @@ def test_a_model_of_ones_own_with_dropout_leaves_too(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     text = "act0 := tanh(x); act1 := relu(x); wide := 24"
-    found = export_network(parse_candidate(text), tmp_path / "found", training("digits/dropping_7:net"))
+    found = export_network(parse_candidate(text), tmp_path / "found", training("digits/dropping_7:net"), formats=["ts"])
     source = found.files[0].read_text()
     assert "nn.Dropout(p=0.3)" in source
     assert "nn.Linear(in_features=64, out_features=24)" in source
+
+
+def test_a_network_that_a_format_changes_is_refused(tmp_path, monkeypatch):
+    made = networks._make
+
+    def tampered(name, network, inputs, file, programs):
+        network.load_state_dict({key: t * 1.01 for key, t in network.state_dict().items()})
+        made(name, network, inputs, file, programs)
+        network.load_state_dict({key: t / 1.01 for key, t in network.state_dict().items()})
+
+    monkeypatch.setattr(networks, "_make", tampered)
+    monkeypatch.setattr(networks, "ROUNDING", (1e-5, 1e-6))
+    with pytest.raises(ExportError, match=r"model.ts.pt does not reproduce the network: .* of the case"):
+        export_network(parse_candidate("act0 := tanh(x); act1 := relu(x)"), tmp_path / "found", training(), formats=["ts"])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ExportError, match="--formats of a network takes ts,pt2,onnx"):
+        export_network(parse_candidate("act0 := tanh(x); act1 := relu(x)"), tmp_path / "found", training(), formats=["jax"])

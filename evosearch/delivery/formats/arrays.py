@@ -174,7 +174,7 @@ class Form:
 
     def shape(self, channel: bool) -> str:
         """How a value that is kept is laid out beside the folded input."""
-        return ("(1, -1, 1, 1)" if self.layout == "folded_row" else "(1, -1, 1)") if channel else "()"
+        return ("(1, -1, 1, 1)" if self.layout == "folded_row" else "(1, -1, 1)") if channel else "(())"
 
 
 def _replaced(graph: Graph, mapping: Mapping[Graph, Graph]) -> Graph:
@@ -187,9 +187,7 @@ def _replaced(graph: Graph, mapping: Mapping[Graph, Graph]) -> Graph:
 
 def prepared(form: Form, prefix: str) -> list[str]:
     """Statements that widen and fold the inputs and fetch what is kept, into the names of the arguments."""
-    lines = ["    dtype, shape = x.dtype, x.shape" if form.folded else "    dtype = x.dtype"]
-    if form.folded:
-        lines[0] = "    dtype, shape = x.dtype, " + f"{prefix}.moveaxis(x, channel_dim, 1).shape"
+    lines = [f"    dtype, shape = x.dtype, {prefix}.moveaxis(x, channel_dim, 1).shape" if form.folded else "    dtype = x.dtype"]
     for name in form.layer.inputs:
         lines.append(f"    {name} = _fold(_wide({name}), channel_dim)" if form.folded else f"    {name} = _wide({name})")
     kept = [(p.name, p.name, p.kind == "channel") for p in parameters(form.layer.graph)]
@@ -215,9 +213,10 @@ def returned(form: Form, prefix: str) -> str:
 
 def start(form: Form, prefix: str) -> str:
     """The function that makes what the layer keeps."""
-    rows = [f'"{p.name}": {prefix}.full({"(num_features,)" if p.kind == "channel" else "()"}, {p.init!r}, {prefix}.float32)' for p in parameters(form.layer.graph)]
-    rows += [f'"{buffer}": {prefix}.full((num_features,), {begin!r}, {prefix}.float32)' for buffer, begin, _ in form.running]
-    return "\n".join(["def start(num_features):", '    """What the layer keeps, as it starts."""', "    return {", *(f"        {row}," for row in rows), "    }"])
+    kept = [(p.name, "(num_features,)" if p.kind == "channel" else "()", p.init) for p in parameters(form.layer.graph)]
+    kept += [(buffer, "(num_features,)", begin) for buffer, begin, _ in form.running]
+    rows = [f'        "{name}": {prefix}.full({shape}, {value!r}, {prefix}.float32),' for name, shape, value in kept]
+    return "\n".join(["def start(num_features):", '    """What the layer keeps, as it starts."""', "    return {", *rows, "    }"])
 
 
 def helpers(form: Form, prefix: str, bodies: str) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evosearch.delivery.formats.comparison import judged
 from evosearch.delivery.formats.format import Layer, first_line
@@ -16,7 +17,7 @@ _ORDINARY = (0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 6.0, -6.0, 0.5, -0.5, 1e-4, -1e-4)
 _TINY = (1e-7, 1e-10, 1e-20, 1e-30, 1e-38, 0.0)
 _LARGE = (17.0, 21.0, 30.0, 89.0, 100.0, 1e3, 1e4)
 _HUGE = (1e10, 1e19, 1e30, 3e38)
-_DRAWS = 4
+_DRAWS = 2
 
 
 @dataclass(frozen=True)
@@ -70,24 +71,31 @@ def state_of(layer: Layer) -> dict[str, Tensor]:
     return {name: t + 0.4 * torch.rand(t.shape, generator=generator) + 0.1 for name, t in state.items()}
 
 
-def expected(layer: Layer) -> dict[str, object]:
+def expected(layer: Layer) -> dict[str, Any]:
     """What a fresh process compares with: the state and, by case, inputs, upstream, results and how exact they are.
 
     A case that the layer itself refuses is told under `refused`.
     """
-    state = state_of(layer)
-    made = layer.fresh()
-    double = layer.fresh().double()
-    found, refused = {}, {}
-    for case in cases(layer):
-        upstream = torch.linspace(-1, 1, case.inputs[0].numel()).view(case.inputs[0].shape).to(case.inputs[0].dtype)
+    return results_of(layer.fresh, state_of(layer), cases(layer))
+
+
+def results_of(make: Callable[[], nn.Module], state: dict[str, Tensor], given: Iterable[Case], rounding: tuple[float, float] | None = None) -> dict[str, Any]:
+    """`expected` of any module."""
+    made, double = make(), make().double()
+    found: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for case in given:
         try:
+            with torch.no_grad():
+                out = made.eval()(*case.inputs)
+            upstream = torch.linspace(-1, 1, out.numel()).view(out.shape).to(out.dtype)
             results = _results(lambda training, inputs, up: judged(made, training, state, inputs, up), case.inputs, upstream)
         except (RuntimeError, ValueError, IndexError) as error:
             refused[case.name] = first_line(error)
             continue
-        noise = _noise(layer, made, double, state, case.inputs, upstream, results)
+        noise = _noise(made, double, state, case.inputs, upstream, results)
         found[case.name] = {"inputs": case.inputs, "upstream": upstream, "expected": results, "noise": noise}
+        found[case.name] |= {"rounding": rounding} if rounding else {}
     return {"state": state, "cases": found, "refused": refused}
 
 
@@ -99,18 +107,19 @@ def _results(compute: _Compute, inputs: list[Tensor], upstream: Tensor) -> dict[
 
 
 def _noise(
-    layer: Layer, made: torch.nn.Module, double: torch.nn.Module, state: dict[str, Tensor], inputs: list[Tensor], upstream: Tensor, results: dict[str, Tensor]
+    made: nn.Module, double: nn.Module, state: dict[str, Tensor], inputs: list[Tensor], upstream: Tensor, results: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """How far each result moves where the last bit of the inputs does, and how far it is from that in float64: what no other
     order of the same operations can be held to. 0 where one of them is not finite."""
-    plain = [t.float() for t in inputs]
+    plain = [t.float() if t.is_floating_point() else t for t in inputs]
     wide = {name: t.double() for name, t in state.items()}
-    near = [_results(lambda t, x, u: judged(double, t, wide, x, u), [t.double() for t in plain], upstream.double())]
+    near = [_results(lambda t, x, u: judged(double, t, wide, x, u), [t.double() if t.is_floating_point() else t for t in plain], upstream.double())]
     generator = torch.Generator().manual_seed(3)
     for _ in range(_DRAWS):
-        nudged = [t * (1 + 1.2e-7 * torch.randint(-1, 2, t.shape, generator=generator)) for t in plain]
+        nudged = [t * (1 + 1.2e-7 * torch.randint(-1, 2, t.shape, generator=generator)) if t.is_floating_point() else t for t in plain]
         near.append(_results(lambda t, x, u: judged(made, t, state, x, u), nudged, upstream.float()))
-    middle = _results(lambda t, x, u: judged(made, t, state, x, u), plain, upstream.float())
+    half = inputs[0].dtype in (torch.float16, torch.bfloat16)
+    middle = _results(lambda t, x, u: judged(made, t, state, x, u), plain, upstream.float()) if half else results
     noise = {}
     for key in results:
         gaps = torch.stack([(other[key].double() - middle[key].double()).abs() for other in near])

@@ -53,19 +53,22 @@ def judged(layer: nn.Module, training: bool, state: Mapping[str, Tensor], inputs
         layer.train(training)
     mode = "train" if training else "eval"
     found = {}
-    if not training:
-        with torch.no_grad():
-            found["eval value"] = layer(*inputs)
-    leaves = [t.detach().clone().requires_grad_() for t in inputs]
-    layer.zero_grad()
-    out = layer(*leaves)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # for dropout
+        if not training:
+            with torch.no_grad():
+                found["eval value"] = layer(*inputs)
+        leaves = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in inputs]
+        layer.zero_grad()
+        out = layer(*leaves)
     if training:
         found["train value"] = out.detach()
     if out.requires_grad:
         out.backward(upstream)
     named = {**dict(zip(("x", "y"), leaves, strict=False)), **dict(layer.named_parameters())}
     for name, leaf in named.items():
-        found[f"{mode} gradient {name}"] = torch.zeros_like(leaf.detach()) if leaf.grad is None else leaf.grad.detach().clone()
+        if leaf.is_floating_point():
+            found[f"{mode} gradient {name}"] = torch.zeros_like(leaf.detach()) if leaf.grad is None else leaf.grad.detach().clone()
     if training:
         found |= {f"train state {name}": buffer.detach().clone() for name, buffer in layer.named_buffers()}
     return found
@@ -92,12 +95,13 @@ def places(wrong: Tensor, inputs: list[Tensor]) -> list[str]:
     return sorted(found)
 
 
-def compare(found: Tensor, expected: Tensor, noise: Tensor, inputs: list[Tensor]) -> dict[str, Any]:
-    """The largest error, relative to what is expected where that is above 1, and where more than rounding differs."""
+def compare(found: Tensor, expected: Tensor, noise: Tensor, inputs: list[Tensor], rounding: tuple[float, float] | None = None) -> dict[str, Any]:
+    """The largest error, relative to what is expected where that is above 1 (None: one is finite where the other is not), and what is
+    wrong where more than rounding differs."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         what = f"{tuple(found.shape)} of {found.dtype} for {tuple(expected.shape)} of {expected.dtype}"
         return {"error": None, "wrong": what, "places": list(KINDS)}
-    relative, absolute = ROUNDING[expected.dtype]
+    relative, absolute = rounding or ROUNDING.get(expected.dtype, (0.0, 0.0))
     value, wanted = found.double(), expected.double()
     gap = (value - wanted).abs()
     same = (value == wanted) | (value.isnan() & wanted.isnan())
@@ -107,6 +111,8 @@ def compare(found: Tensor, expected: Tensor, noise: Tensor, inputs: list[Tensor]
     answer: dict[str, Any] = {"error": float(finite.max()) if finite.numel() else 0.0}
     if not close.all():
         at = (~close).flatten().nonzero()[0, 0]
+        if not (gap[~close]).isfinite().all():
+            answer["error"] = None
         answer["wrong"] = f"{value.flatten()[at].item():.9g} for {wanted.flatten()[at].item():.9g}, at {int((~close).sum())} of {close.numel()} places"
         answer["places"] = places(~close, inputs)
     return answer
@@ -127,7 +133,7 @@ def compare_file(run: Run, offers: list[str], types: list[str], layer: dict[str,
             except Exception as error:  # whatever a library raises of an input: the file does not do what the layer does
                 answers[mode] = {"error": None, "wrong": f"{type(error).__name__}: {str(error)[:200]}", "places": list(KINDS)}
         for key in sorted(wanted & found.keys()):
-            answers[key] = compare(found[key], case["expected"][key], case["noise"][key], case["inputs"])
+            answers[key] = compare(found[key], case["expected"][key], case["noise"][key], case["inputs"], case.get("rounding"))
         for key in sorted(wanted - found.keys()):
             answers.setdefault(key.partition(" ")[0], {"error": None, "wrong": f"gives no {key}", "places": list(KINDS)})
         report[name] = answers

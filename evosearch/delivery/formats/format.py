@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from evosearch.compiler.module import load
-from evosearch.language.graph import Axes, Graph, depends_on, parameters
+from evosearch.language.graph import Axes, Graph, depends_on, parameters, walk
 from evosearch.meaning.derive import has_statistics
 
 PROBE_FEATURES = 8  # channels of what is compared, where the layer takes any number
@@ -45,7 +47,7 @@ class Layer:
 
     @property
     def operators(self) -> frozenset[str]:
-        return _operators(self.graph)
+        return frozenset(node.op for node in walk(self.graph))
 
     @cached_property
     def module(self) -> ModuleType:
@@ -63,16 +65,17 @@ class Layer:
         shape = {0: dynamic, 1: fixed if self.features else dynamic, 2: dynamic, 3: dynamic}
         generator = torch.Generator().manual_seed(0)
         example = tuple(torch.randn(4, self.channels, 3, 5, generator=generator) for _ in self.inputs)
-        try:
-            return torch.export.export(self.fresh().eval(), example, dynamic_shapes=tuple(shape for _ in self.inputs))
-        except Exception as error:  # whatever torch's tracer raises of a layer that it cannot follow
-            raise CannotBeMade(f"torch.export cannot follow it: {first_line(error)}") from error
+        return traced(self.fresh().eval(), example, tuple(shape for _ in self.inputs))
 
 
-def _operators(graph: Graph) -> frozenset[str]:
-    from evosearch.language.graph import walk
-
-    return frozenset(node.op for node in walk(graph))
+def traced(module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[dict[int, Any], ...]) -> torch.export.ExportedProgram:
+    """The module as one graph. Raises CannotBeMade for one that torch cannot follow."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, of what it calls of its own
+            return torch.export.export(module, example, dynamic_shapes=shapes)
+    except Exception as error:  # whatever torch's tracer raises of a layer that it cannot follow
+        raise CannotBeMade(f"torch.export cannot follow it: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -79,14 +79,15 @@ def _pair(form: Form, training: bool) -> list[str]:
 def _public(form: Form) -> list[str]:
     first = f"    out = _apply({', '.join(form.arguments(False))})"
     takes = "the `parameters` and " if form.keeps else ""
-    lines = [f"def {form.layer.function}({signature(form)}):", f'    """`{form.layer.kind}` of {takes}arrays, differentiable in reverse; half precision is computed in float32."""']
-    lines += prepared(form, "jnp")
+    about = f"`{form.layer.kind}` of {takes}arrays, differentiable in reverse; half precision is computed in float32."
+    lines = [f"def {form.layer.function}({signature(form)}):", f'    """{about}"""', *prepared(form, "jnp")]
     if not form.running:
         return ["\n".join([*lines, first, returned(form, "jnp")])]
     lines += ["    if training:", f"        out = _apply_in_training({', '.join(form.arguments(True))})", "    else:"]
     lines += [f"        {line}" for line in [*fetched(form, "jnp"), first.strip()]]
     moved = signature(form).replace("training=False", "momentum=0.1")
-    track = [f"def track({moved}):", '    """The parameters after a training step on the inputs: the running statistics moved by `momentum`."""', *prepared(form, "jnp")]
+    about = "The parameters after a training step on the inputs: the running statistics moved by `momentum`."
+    track = [f"def track({moved}):", f'    """{about}"""', *prepared(form, "jnp")]
     track += ["    count = x.size // max(1, x.shape[1])", "    if count <= 1:", "        return parameters"]
     track += [f"    found = dict(zip({[m.buffer for m in form.moments]!r}, _moments({', '.join(form.arguments(True))})))"]
     unbiased = [m.buffer for m in form.moments if m.is_variance and form.layer.module.TRACKED_VARIANCE == "unbiased"]
@@ -136,4 +137,7 @@ def read(file: Path, name: str, kind: str, features: int) -> Run:
     return run
 
 
-FORMAT = Format("jax", "_jax.py", make, read, TRAINING, ("float32", "float16", "bfloat16"), {"forward mode": "the gradient is a rule of its own, for reverse mode"})
+FORMAT = Format(
+    "jax", "_jax.py", make, read, TRAINING, ("float32", "float16", "bfloat16"),
+    lacks={"forward mode": "the gradient is a rule of its own, for reverse mode"},
+)  # fmt: skip

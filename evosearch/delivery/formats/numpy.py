@@ -55,19 +55,21 @@ def source(layer: Layer) -> str:
     parts = [*([start(form, "np")] if form.keeps else []), *helpers(form, "np", text), *special, *bodies, _public(form)]
     whole = "\n\n\n".join(parts)
     imports = "import math\n\n" if "math." in whole else ""
-    return f'"""{layer.graph}\n\nA reference by evosearch; needs numpy alone.\n"""\n\n{imports}import numpy as np\n\nFORMULA = {str(layer.graph)!r}\n\n\n{whole}\n'
+    head = f'"""{layer.graph}\n\nA reference by evosearch; needs numpy alone.\n"""'
+    return f"{head}\n\n{imports}import numpy as np\n\nFORMULA = {str(layer.graph)!r}\n\n\n{whole}\n"
 
 
 def _public(form: Form) -> str:
     call = f"_value({', '.join(form.arguments(False))})"
-    lines = [f"def {form.layer.function}({signature(form)}):", f'    """`{form.layer.kind}` of arrays; computed in the type of `x`, half precision in float32."""']
+    about = f"`{form.layer.kind}` of arrays; computed in the type of `x`, half precision in float32."
+    lines = [f"def {form.layer.function}({signature(form)}):", f'    """{about}"""']
     lines += [*prepared(form, "np"), '    with np.errstate(all="ignore"):']
     if form.running:
         lines += ["        if training:", f"            out = _value_in_training({', '.join(form.arguments(True))})", "        else:"]
         lines += [f"            {line}" for line in [*fetched(form, "np"), f"out = {call}"]]
     else:
         lines.append(f"        out = {call}")
-    return "\n".join([*lines, returned(form, "np")])
+    return "\n".join([*lines, f"    {returned(form, 'np')}"])
 
 
 def make(layer: Layer, file: Path) -> None:

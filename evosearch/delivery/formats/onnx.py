@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import io
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,15 @@ OPSET = 20
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
 
 
-def make(layer: Layer, file: Path) -> None:
+def check_installed() -> None:
+    """Raises CannotBeMade with what is missing: the file is made by the first two, and verified by the third."""
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
         raise CannotBeMade(f"{', '.join(missing)} not installed: pip install 'evosearch[onnx]'")
+
+
+def make(layer: Layer, file: Path) -> None:
+    check_installed()
     check_fixed(layer, "an ONNX file")
     write(layer.program, file)
 
@@ -39,7 +45,7 @@ def write(program: torch.export.ExportedProgram, file: Path) -> None:
     kept = {name: t.detach().clone() for name, t in program.state_dict.items()}
     try:
         with _quiet(), torch.no_grad():
-            for i, t in enumerate(program.state_dict.values()):  # of two that are equal the optimizer would drop one
+            for i, t in enumerate(t for t in program.state_dict.values() if t.is_floating_point()):  # of two that are equal the optimizer drops one
                 t.copy_(torch.linspace(i + 1.1, i + 1.9, t.numel()).view_as(t))
             made: Any = torch.onnx.export(program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False)
             optimizer.optimize_ir(made.model, input_size_limit=0)  # folds no weight into another
@@ -66,7 +72,8 @@ def _quiet() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, of what it calls of its own
             yield
     finally:
         logger.setLevel(before)

@@ -13,7 +13,7 @@ from evosearch.language.graph import Graph, number_text, parameters
 from evosearch.meaning.numeric import evaluate
 from evosearch.meaning.symbolic import written_out
 
-SECONDS = 5.0
+SECONDS = 30.0  # of a machine that may be busy
 TOLERANCE = 1e-6
 _NAMES = {"Max": "max", "Min": "min", "Abs": "abs", "asinh": "asinh"}
 _NUMBERS = {"pi": "3.141592653589793", "E": "2.718281828459045"}
@@ -87,4 +87,7 @@ class _Fixed(Format):
         return "formula.txt"
 
 
-FORMAT = _Fixed("txt", ".txt", make, None, default=True, lacks={"a fresh process": "text: read back by the formula parser, evaluated, and compared as it is written"})
+FORMAT = _Fixed(
+    "txt", ".txt", make, None, default=True,
+    lacks={"a fresh process": "text: read by the formula parser and compared as it is written"},
+)  # fmt: skip

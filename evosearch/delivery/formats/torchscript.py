@@ -41,7 +41,7 @@ def scripted(module: object, kind: str, features: int = PROBE_FEATURES) -> torch
 
 
 def read(file: Path, name: str, kind: str, features: int) -> Run:
-    return run_of(torch.jit.load(str(file)))
+    return run_of(torch.jit.load(str(file)))  # type: ignore[no-untyped-call]
 
 
 FORMAT = Format("ts", ".ts.pt", make, read, TRAINING, ("float32", "float16", "bfloat16"), default=True)
