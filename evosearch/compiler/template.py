@@ -108,7 +108,8 @@ def _module(p: Pieces) -> str:
     lines.append(f'            raise TypeError("{p.name} needs a floating-point input: call .float() on it")')
     if p.lean:
         wanted = "torch.is_grad_enabled() and not _is_transformed()" + (" and self.training" if p.forward else "")
-        lines += ["        if not torch.jit.is_scripting():  # type: ignore[attr-defined]", f"            if {wanted}:", f"                return self._lean({', '.join(p.inputs)})"]
+        lines += ["        if not torch.jit.is_scripting():  # type: ignore[attr-defined]", f"            if {wanted}:"]
+        lines.append(f"                return self._lean({', '.join(p.inputs)})")
     lines += [f"        return self._plain({', '.join(p.inputs)})", "", f"    def _plain(self, {signature}) -> Tensor:"]
     lines += _plain_body(p)
     if p.forward:

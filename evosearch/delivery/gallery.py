@@ -90,7 +90,8 @@ def _entry(layer: KnownLayer) -> str:
     facts = describe(layer.graph, brief=True)
     named = dict(described(facts))
     rows = [("cost", f"{facts.cost}"), *_learned(facts), *((_FACTS[label], named[label]) for label in _FACTS if label in named)]
-    rows += [("gain", f"{facts.moments.gain:.4g}")] * bool(facts.moments and 0 < facts.moments.gain < math.inf)
+    if facts.moments and 0 < facts.moments.gain < math.inf:
+        rows.append(("gain", f"{facts.moments.gain:.4g}"))
     rows.append(("saved", f"{facts.saved.eager} tensors an element in eager torch, {facts.saved.lean} compiled by evosearch"))
     rows += [("also", ", ".join(layer.aliases))] * bool(layer.aliases) + [("note", layer.note)] * bool(layer.note)
     affine = "<p>A weight and a bias per channel follow.</p>" if layer.affine else ""
