@@ -42,7 +42,7 @@ _WIDE = '''def _wide(x: Tensor) -> Tensor:
 
 _TRANSFORMED = '''def _is_transformed() -> bool:
     """Whether tracing, torch.compile, torch.func or forward-mode differentiation looks at the code: they see the plain form."""
-    traced = torch._C._is_tracing() or torch.compiler.is_compiling()
+    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
     return traced or torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0'''
 
 _WHOLE = '''def _blocked_batch_mean(function: Callable[..., Tensor], blocked: list[Tensor], shared: list[Tensor]) -> Tensor:
