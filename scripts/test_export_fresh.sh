@@ -11,18 +11,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 mkdir -p "$place"
-python="$place/bin/python"
-[ -x "$python" ] || "${PYTHON:-python3}" -m venv "$place"
-"$python" -c 'import torch' 2>/dev/null || "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
-if "$python" -c 'import evosearch' 2>/dev/null; then fail "evosearch is installed in $place; pass another folder"; fi
-if "$python" -c 'import numpy' 2>/dev/null; then echo "numpy is there too"; else echo "torch $("$python" -W ignore -c 'import torch; print(torch.__version__)'), no numpy"; fi
+[ -x "$place/bin/python" ] || "${PYTHON:-python3}" -m venv "$place"
+python() { env -u PYTHONPATH "$place/bin/python" "$@"; }  # whatever this checkout's user has set
+python -I -W ignore -c 'import torch' 2>/dev/null || python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+if python -I -c 'import evosearch' 2>/dev/null; then fail "evosearch is installed in $place; pass another folder"; fi
+if python -I -c 'import numpy' 2>/dev/null; then echo "numpy is there too"; else echo "torch $(python -I -W ignore -c 'import torch; print(torch.__version__)'), no numpy"; fi
 
 export_layer() { # NAME FORMULA [OPTIONS]
     local name="$1" formula="$2"; shift 2
     $EVOSEARCH export --formula "$formula" --to "$work/$name" "$@" >"$work/log" || { cat "$work/log" >&2; fail "$name was not exported"; }
-    "$python" -I "$work/$name/$name.py" | grep -q "computes" || fail "$name.py does not pass its own test"
-    "$python" -m pip install --quiet --disable-pip-version-check "$work/$name"
-    (cd / && "$python" -I -W ignore - "$name") <<'PYTHON'
+    python -I "$work/$name/$name.py" | grep -q "computes" || fail "$name.py does not pass its own test"
+    python -m pip install --quiet --disable-pip-version-check "$work/$name"
+    (cd / && python -I -W ignore - "$name") <<'PYTHON'
 import importlib, importlib.metadata, sys
 import torch
 name = sys.argv[1]

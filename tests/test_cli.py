@@ -198,9 +198,11 @@ def test_export_of_the_pick_and_of_a_formula(finished, tmp_path):
     output = evosearch("export", finished[0], "--best", "--to", tmp_path / "my_layer", "--formats", "ts").stdout
     verdict = json.loads((finished[0] / "summary.json").read_text())["verdict"]["line"]
     assert f"verdict: {verdict}" in output
-    assert sorted(p.name for p in (tmp_path / "my_layer").iterdir()) == [
+    assert {p.name for p in (tmp_path / "my_layer").iterdir()} == {
         "formula.json", "formula.tex", "my_layer.py", "my_layer.ts.pt", "pyproject.toml", "verify.json",
-    ]  # fmt: skip
+        "MODEL_CARD.md", "plot.svg", "benchmark.json", "provenance.json", "CITATION.cff",
+    }  # fmt: skip
+    assert f"seed {json.loads((tmp_path / 'my_layer' / 'provenance.json').read_text())['run']['seed']}" in (tmp_path / "my_layer" / "MODEL_CARD.md").read_text()
     assert json.loads((tmp_path / "my_layer" / "formula.json").read_text())["verdict"] == verdict
     output = evosearch("export", "--formula", "evonorm_b0", "--to", tmp_path / "b0", "--name", "evo_b0").stdout
     assert "no ts file: the layer keeps a value per channel, and a TorchScript file holds a fixed number of them: pass --features N" in output

@@ -13,8 +13,8 @@ from evosearch.compiler.layout import targets, wrapped
 from evosearch.compiler.pieces import Moment, Pieces
 
 _BLOCKS = '''def _blocks(x: Tensor) -> list[slice]:
-    """Slices of the first dimension that hold about BLOCK elements, so that a block's temporaries stay in cache."""
-    rows = x.shape[0] if torch.is_grad_enabled() else BLOCK * x.shape[0] // max(1, x.numel())  # a backward that is differentiated goes in one
+    """Slices of about BLOCK elements, whose temporaries stay in cache; one where the backward is differentiated or fused."""
+    rows = x.shape[0] if torch.is_grad_enabled() or torch.compiler.is_compiling() else BLOCK * x.shape[0] // max(1, x.numel())
     return [slice(i, i + max(1, rows)) for i in range(0, max(1, x.shape[0]), max(1, rows))]'''
 
 

@@ -47,6 +47,11 @@ class Pieces:
         return self.layout.startswith("folded")
 
     @property
+    def lean_when_compiled(self) -> bool:
+        """Whether torch.compile takes the lean backward too: with statistics, but none over the batch."""
+        return self.folded and not self.forward
+
+    @property
     def wide(self) -> bool:
         """Whether half precision is computed in float32, as the lean form does; one operator alone is torch's own in any type."""
         return self.layout == "row" or (self.layout == "flat" and self.lean)

@@ -41,9 +41,12 @@ _WIDE = '''def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x'''
 
 _TRANSFORMED = '''def _is_transformed() -> bool:
-    """Whether tracing, torch.compile, torch.func or forward-mode differentiation looks at the code: they see the plain form."""
-    traced = torch._C._is_tracing() or torch.compiler.is_compiling()
+    """Whether tracing, {who}, torch.func or forward-mode differentiation looks at the code: they see the plain form."""
+    traced = torch.jit.is_tracing() or {compiling}  # type: ignore[attr-defined, no-untyped-call]
     return traced or torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0'''
+# of a group's statistics our backward takes fewer passes than the one that is derived from the plain form (scripts/bench_export.py)
+_COMPILED_PLAIN = _TRANSFORMED.format(who="torch.compile", compiling="torch.compiler.is_compiling()")
+_COMPILED_LEAN = _TRANSFORMED.format(who="torch.export", compiling="(torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling())")
 
 _WHOLE = '''def _blocked_batch_mean(function: Callable[..., Tensor], blocked: list[Tensor], shared: list[Tensor]) -> Tensor:
     """Mean of `function` over batch and places, `(N, C, *S)` -> `(1, C, 1, ...)`, a block at a time."""
@@ -81,7 +84,7 @@ def fill(p: Pieces) -> str:
         parts.append(_WHOLE.format(dims=p.whole))
     parts += [f for f in p.functions if p.lean or not f.startswith(("def _gradient", "def _b", "def _with_slopes"))]
     if p.lean:
-        parts += [_TRANSFORMED, *autograd_functions(p)]
+        parts += [_COMPILED_LEAN if p.lean_when_compiled else _COMPILED_PLAIN, *autograd_functions(p)]
     body = "\n\n\n".join([*parts, _module(p)])
     return f"{_head(p, 'F.' in body)}\n\n\n{body}\n"
 

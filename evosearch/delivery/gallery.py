@@ -90,7 +90,7 @@ def _entry(layer: KnownLayer) -> str:
     facts = describe(layer.graph, brief=True)
     named = dict(described(facts))
     rows = [("cost", f"{facts.cost}"), *_learned(facts), *((_FACTS[label], named[label]) for label in _FACTS if label in named)]
-    if facts.moments is not None and 0 < facts.moments.gain < math.inf:
+    if facts.moments and 0 < facts.moments.gain < math.inf:
         rows.append(("gain", f"{facts.moments.gain:.4g}"))
     rows.append(("saved", f"{facts.saved.eager} tensors an element in eager torch, {facts.saved.lean} compiled by evosearch"))
     rows += [("also", ", ".join(layer.aliases))] * bool(layer.aliases) + [("note", layer.note)] * bool(layer.note)
