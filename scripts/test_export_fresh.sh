@@ -19,7 +19,7 @@ if python -I -c 'import numpy' 2>/dev/null; then echo "numpy is there too"; else
 
 export_layer() { # NAME FORMULA [OPTIONS]
     local name="$1" formula="$2"; shift 2
-    $EVOSEARCH export --formula "$formula" --to "$work/$name" "$@" >"$work/log" || { cat "$work/log" >&2; fail "$name was not exported"; }
+    $EVOSEARCH export --formula "$formula" --to "$work/$name" --formats ts "$@" >"$work/log" || { cat "$work/log" >&2; fail "$name was not exported"; }
     python -I "$work/$name/$name.py" | grep -q "computes" || fail "$name.py does not pass its own test"
     python -m pip install --quiet --disable-pip-version-check "$work/$name"
     (cd / && python -I -W ignore - "$name") <<'PYTHON'
