@@ -24,6 +24,7 @@ from evosearch.compiler.tidy import tidy
 from evosearch.language.graph import Axes, Graph, Parameter, constant, depends_on, make, parameter, parameters, statistic, variable, walk
 from evosearch.language.operators import OPERATORS
 from evosearch.meaning.derive import gradients
+from evosearch.meaning.facts import saved_tensors
 
 
 def decompose(graph: Graph) -> Graph:
@@ -119,12 +120,13 @@ def _pieces(graph: Graph, name: str, unbiased: bool) -> Pieces:
     return Pieces(
         slopes=slopes, graph=graph, name=name, inputs=inputs, params=params, forward=forward, backward=backward, functions=functions, layout=layout,
         surrogate=value is not slope, unbiased=unbiased, helpers=[text for key, text in HELPERS.items() if any(f"{key}(" in f for f in functions)],
-        lean=value is not slope or len(operations := [n for n in walk(slope) if n.args]) > 1 or not all(map(_is_one_call, operations)),
+        lean=value is not slope or saved_tensors(graph).eager > len(inputs) or len(operations := [n for n in walk(slope) if n.args]) > 1
+        or not all(map(_is_one_call, operations)),
     )  # fmt: skip
 
 
 def _is_one_call(node: Graph) -> bool:
-    """Whether torch has the operator as one function, whose own backward is as lean as ours."""
+    """Whether torch has the operator as one function, whose own backward is as lean as ours (but for logsigmoid's)."""
     return isinstance(node.value, Axes) or re.fullmatch(r"-?[\w.]*\(?\{a\}( [-+*/] \{b\}|, [^{}]*|, \{b\})?\)?", OPERATORS[node.op].torch) is not None
 
 
