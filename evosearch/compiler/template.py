@@ -40,13 +40,14 @@ _WIDE = '''def _wide(x: Tensor) -> Tensor:
     """Statistics are computed in float32 under half precision, and in the input's own type otherwise."""
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x'''
 
-_TRANSFORMED = '''def _is_transformed() -> bool:
+_TRANSFORMED = '''def {name}() -> bool:
     """Whether tracing, {who}, torch.func or forward-mode differentiation looks at the code: they see the plain form."""
     traced = torch.jit.is_tracing() or {compiling}  # type: ignore[attr-defined, no-untyped-call]
     return traced or torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0'''
 # of a group's statistics our backward takes fewer passes than the one that is derived from the plain form (scripts/bench_export.py)
-_COMPILED_PLAIN = _TRANSFORMED.format(who="torch.compile", compiling="torch.compiler.is_compiling()")
-_COMPILED_LEAN = _TRANSFORMED.format(who="torch.export", compiling="(torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling())")
+_COMPILED_PLAIN = _TRANSFORMED.format(name="_is_transformed", who="torch.compile", compiling="torch.compiler.is_compiling()")
+_ONLY_EXPORTED = "(torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling())"
+_COMPILED_LEAN = _TRANSFORMED.format(name="_is_exported", who="torch.export", compiling=_ONLY_EXPORTED)
 
 _WHOLE = '''def _blocked_batch_mean(function: Callable[..., Tensor], blocked: list[Tensor], shared: list[Tensor]) -> Tensor:
     """Mean of `function` over batch and places, `(N, C, *S)` -> `(1, C, 1, ...)`, a block at a time."""
@@ -110,7 +111,8 @@ def _module(p: Pieces) -> str:
     lines += ["", f"    def forward(self, {signature}) -> Tensor:", "        if not x.is_floating_point():"]
     lines.append(f'            raise TypeError("{p.name} needs a floating-point input: call .float() on it")')
     if p.lean:
-        wanted = "torch.is_grad_enabled() and not _is_transformed()" + (" and self.training" if p.forward else "")
+        looked = "_is_exported" if p.lean_when_compiled else "_is_transformed"
+        wanted = f"torch.is_grad_enabled() and not {looked}()" + (" and self.training" if p.forward else "")
         lines += ["        if not torch.jit.is_scripting():  # type: ignore[attr-defined]", f"            if {wanted}:"]
         lines.append(f"                return self._lean({', '.join(p.inputs)})")
     lines += [f"        return self._plain({', '.join(p.inputs)})", "", f"    def _plain(self, {signature}) -> Tensor:"]

@@ -50,7 +50,7 @@ def test_the_folder_says_what_became_of_it(tmp_path):
     assert said["accepted"] is True
     assert said["from"] == "x / (exp(-x) + 1) + 0 * x"
     assert str(done.graph) == "silu(x)"
-    assert "FORMULA = 'silu(x)'" in (tmp_path / "layer" / "layer.py").read_text()
+    assert 'FORMULA = "silu(x)"' in (tmp_path / "layer" / "layer.py").read_text()
 
 
 @pytest.mark.slow
