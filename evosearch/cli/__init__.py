@@ -41,8 +41,28 @@ app.add_typer(_cluster, name="cluster")
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries its own copy of click, whose usage error has no public name
 
 
+def _open_missing() -> None:
+    """Opens /dev/null for each standard stream that was closed, as by `>&-`: else the next file that is opened would be taken for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is the missing one's
+            os.set_inheritable(handle, True)
+            setattr(sys, name, open(handle, mode, encoding="utf-8", closefd=False))
+
+
+def _refused_output() -> str | None:
+    """Why standard output takes nothing, which is let go then; None where it does."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"standard output cannot be written ({error.strerror})"
+    return None
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
+    _open_missing()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -55,7 +75,9 @@ def main() -> None:
         print(printable(f"evosearch: {message} (see `{path} --help`)"), file=sys.stderr)
         code = 2
     except (ValueError, OSError) as error:
-        print(printable(f"evosearch: {' '.join(str(error).split())}"), file=sys.stderr)
+        refused = _refused_output()
+        text = refused if refused and isinstance(error, OSError) else str(error)
+        print(printable(f"evosearch: {' '.join(text.split())}"), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 130
