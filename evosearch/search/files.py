@@ -69,9 +69,8 @@ def unwritable(path: Path, error: OSError) -> LogError:
         errno.ENOSPC: "make room there", errno.EDQUOT: "make room there (the quota is used up)", errno.EIO: "look at the disk",
         errno.ENAMETOOLONG: "choose a shorter name", errno.EISDIR: "it is a folder where a file belongs: move it away",
         errno.ENOTDIR: "a part of that path is a file: choose another folder", errno.EEXIST: "there is a file: choose another folder",
+        errno.ENOENT: "its folder was moved or deleted: resume the run where it is now, or choose another folder",
     }  # fmt: skip
-    if error.errno == errno.ENOENT:
-        return LogError(f"{path} cannot be written: its folder is not there, it was moved or deleted; resume the run where it is now")
     fix = fixes.get(error.errno or 0, "choose a folder that you may write to")
     room = ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # the disk's affair: a run that was under way goes on once it is mended
