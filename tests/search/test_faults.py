@@ -19,10 +19,8 @@ from evosearch.search.lock import Lock, refuse_if_held
 from evosearch.search.repair import flipped_bit, repair
 from evosearch.search.soundness import examine
 from evosearch.search.store import Log, read_run
-from tests.search.test_store import SCALE, close, result
+from tests.search.test_store import SCALE, WINDOW, close, result, rewritten, unsound
 from tests.test_run import Workers, config_of
-
-WINDOW = 4
 
 
 def finish(directory, evaluations=14):
@@ -55,10 +53,6 @@ def flip(file, bit):
     data = bytearray(file.read_bytes())
     data[bit // 8] ^= 1 << bit % 8
     file.write_bytes(data)
-
-
-def unsound(directory):
-    return [finding for finding in examine(directory, WINDOW) if finding.sound is False]
 
 
 # -- prefixes and bits -------------------------------------------------------------------------------------------------
@@ -154,13 +148,6 @@ def test_the_flipped_bit_is_where_the_checksum_says(length):
 
 
 # -- check and repair --------------------------------------------------------------------------------------------------
-
-
-def rewritten(directory, change):
-    """The journal with other records, and true checksums."""
-    records = [dict(record) for record in read_journal(directory / "journal.jsonl")[0]]
-    records = change(records) or records
-    (directory / "journal.jsonl").write_bytes(b"".join(frame({**r, "n": n}) for n, r in enumerate(records)))
 
 
 @pytest.mark.parametrize(

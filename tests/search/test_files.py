@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -36,13 +37,18 @@ def test_a_seal_is_the_files_last_key(tmp_path):
         assert not is_sealed(bytes(changed))
 
 
-def test_a_link_in_place_of_a_temporary_file_is_not_written_through(tmp_path):
+def test_a_link_in_place_of_a_temporary_file_is_not_written_through(tmp_path, monkeypatch):
     outside = tmp_path / "outside"
     outside.write_text("precious")
     target = tmp_path / "status.json"
     (tmp_path / f"_tmp.status.json.{os.getpid()}").symlink_to(outside)
     write_atomically(target, b"{}")
     assert (outside.read_text(), target.read_bytes(), target.is_symlink()) == ("precious", b"{}", False)
+    (tmp_path / f"_tmp.status.json.{os.getpid()}").symlink_to(outside)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # it is put there again between the two
+    with pytest.raises(LogError, match="cannot be written"):
+        write_atomically(target, b"[]")
+    assert (outside.read_text(), target.read_bytes()) == ("precious", b"{}")
 
 
 def test_a_file_without_end_is_refused_unread(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import pytest
 
 from evosearch.search import store
 from evosearch.search.journal import frame
+from evosearch.search.soundness import examine
 from evosearch.search.store import Log, LogError, read_journal, read_run
 
 
@@ -24,6 +25,7 @@ def row(index, **more):
     return {"index": index, "ask": index, "attempt": 0, "candidate": f"{index} * x", "status": "ok", "proposer": "random"} | empty | more
 
 
+WINDOW = 4
 SCALE = {"type": "scale", "center": {"a": 1.5}, "spread": {"a": 0.1}, "quality": {}}
 
 
@@ -38,6 +40,17 @@ def close(log):
 def indices(directory):
     (directory / "run.yaml").touch()
     return [r["index"] for r in read_run(directory)[0]]
+
+
+def rewritten(directory, change):
+    """The journal with other records, and true checksums."""
+    records = [dict(record) for record in read_journal(directory / "journal.jsonl")[0]]
+    records = change(records) or records
+    (directory / "journal.jsonl").write_bytes(b"".join(frame({**r, "n": n}) for n, r in enumerate(records)))
+
+
+def unsound(directory):
+    return [finding for finding in examine(directory, WINDOW) if finding.sound is False]
 
 
 def write_a_run(directory, acknowledged):

@@ -20,8 +20,7 @@ from evosearch.search.lock import Lock, refuse_if_held
 from evosearch.search.repair import repair
 from evosearch.search.soundness import examine
 from evosearch.search.store import Log, check_files, read_run
-from tests.search.test_faults import WINDOW, rewritten, unsound
-from tests.search.test_store import SCALE, close, result, row, write_a_run
+from tests.search.test_store import SCALE, WINDOW, close, result, rewritten, row, unsound, write_a_run
 
 
 @pytest.fixture
