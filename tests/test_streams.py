@@ -20,10 +20,10 @@ def shell(line):
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_changes_no_exit_code_and_no_other_stream(closed):
-    code, out, err = shell(f"{COMMAND} library mish {closed}")
-    assert (code, "1908.08681" in out, err) == (0, ">&-" not in closed.replace("2>&-", ""), "")
-    code, out, err = shell(f"{COMMAND} top /nowhere/run {closed}")
-    assert (code, out, "is not a run" in err) == (2, "", "2>&-" not in closed)
+    code, out, err = shell(f"{COMMAND} --version {closed}")
+    assert (code, "evosearch " in out, err) == (0, ">&-" not in closed.replace("2>&-", ""), "")
+    code, out, err = shell(f"{COMMAND} serach {closed}")
+    assert (code, out, "No such command" in err) == (2, "", "2>&-" not in closed)
 
 
 @pytest.mark.parametrize(("closed", "number"), [(">&-", 1), ("<&-", 0), ("2>&-", 2)])
@@ -35,10 +35,10 @@ def test_what_is_opened_next_is_not_taken_for_the_stream(closed, number, tmp_pat
 
 
 def test_a_full_standard_output_is_named():
-    code, _, err = shell(f"{COMMAND} library mish > /dev/full")
+    code, _, err = shell(f"{COMMAND} --version > /dev/full")
     assert (code, err) == (2, "evosearch: standard output cannot be written (No space left on device)\n")
-    code, _, err = shell(f"{COMMAND} top /nowhere/run > /dev/full")
-    assert (code, "is not a run" in err, len(err.splitlines())) == (2, True, 1)
+    code, _, err = shell(f"{COMMAND} serach > /dev/full")
+    assert (code, "No such command" in err, len(err.splitlines())) == (2, True, 1)
 
 
 @pytest.mark.parametrize("override", ["data.q=~nosuchuser/x.csv", "seeds=[{run: ~nosuchuser/x}]"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -50,14 +51,14 @@ def _open_missing() -> None:
             setattr(sys, name, open(handle, mode, encoding="utf-8", closefd=False))
 
 
-def _refused_output() -> str | None:
-    """Why standard output takes nothing, which is let go then; None where it does."""
+def _refused_output() -> bool:
+    """Whether standard output takes nothing, which is let go then: else the interpreter tries again at its end."""
     try:
         sys.stdout.flush()
-    except OSError as error:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return f"standard output cannot be written ({error.strerror})"
-    return None
+        return True
+    return False
 
 
 def main() -> None:
@@ -76,7 +77,8 @@ def main() -> None:
         code = 2
     except (ValueError, OSError) as error:
         refused = _refused_output()
-        text = refused if refused and isinstance(error, OSError) else str(error)
+        is_of_output = isinstance(error, OSError) and error.filename is None and (refused or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
+        text = f"standard output cannot be written ({error.strerror})" if is_of_output else str(error)  # type: ignore[union-attr]
         print(printable(f"evosearch: {' '.join(text.split())}"), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
