@@ -120,7 +120,7 @@ def _describe(data: dict[str, Any], tree: Any, file: Path, origins: Mapping[tupl
             continue  # as in the configuration that a run keeps
         if not isinstance(place, str) or not place:
             raise ConfigError(f"{where}: `data.{name}` is the path of a file or folder; received {place!r:.80}")
-        path = (Path() if typed else file.parent) / Path(place).expanduser()
+        path = (Path() if typed else file.parent) / Path(os.path.expanduser(place))
         try:
             found = asdict(data_file(name, path, read(path)))
         except ValueError as error:
@@ -137,7 +137,7 @@ def _seeds(entries: Sequence[Any], config: Config, tree: Any, file: Path, origin
         try:
             if isinstance(entry, dict) and "run" in entry:
                 of = BestOfRun.model_validate(entry)
-                found += _of_run(of, (Path() if ("seeds",) in origins else file.parent) / Path(of.run).expanduser(), asked)
+                found += _of_run(of, (Path() if ("seeds",) in origins else file.parent) / Path(os.path.expanduser(of.run)), asked)
             elif isinstance(entry, str):
                 text, source = named(entry, space, config.judging.pairs)
                 asked.take(text, f"`{entry[:80]}`")
@@ -219,7 +219,7 @@ def read_run_file(text: str, name: str, check_plugins: Callable[[Mapping[str, st
     if not all(isinstance(section, CommentedMap) for section in sections):
         raise ConfigError(f"{name} is damaged: it holds no config and environment as evosearch writes them; restore it from a copy")
     config, environment = sections[0], _plain(sections[1])
-    check_plugins(environment.get("plugins") or {})
+    check_plugins({} if (plugins := environment.get("plugins")) is None else plugins)
     return _validate(_plain(config), config, name, {}), environment
 
 

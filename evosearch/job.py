@@ -63,13 +63,18 @@ class Result:
         result = Result(**_load(text, Result))
         if result.status not in STATUSES:
             raise ValueError(f"a status is one of {', '.join(STATUSES)}; received `{str(result.status)[:40]}`")
-        if result.figure is not None and not math.isfinite(result.figure):
-            raise ValueError(f"the figure of a result must be a finite number; received {result.figure!r}")
+        if result.figure is not None and not is_number(result.figure):
+            raise ValueError(f"the figure of a result must be a finite number; received {str(result.figure)[:40]}")
         for table in (result.scores, result.rates, result.objectives, result.seconds):
             for name, value in table.items():
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                    raise ValueError(f"`{name[:60]}` of a result must be a finite number; received {value!r}")
+                if not is_number(value):
+                    raise ValueError(f"`{name[:60]}` of a result must be a finite number; received {str(value)[:40]}")
         return result
+
+
+def is_number(value: object) -> bool:
+    """Whether it is finite and a float's: an integer of JSON may have any length, a bool is none."""
+    return (isinstance(value, float) and math.isfinite(value)) or (type(value) is int and abs(value) <= 2**53)
 
 
 def _dump(data: dict[str, Any]) -> str:

@@ -49,6 +49,8 @@ def load(paths: Sequence[Path]) -> tuple[PlugIn, ...]:
     """
     plugins: list[PlugIn] = []
     for path in paths:
+        if path.name in {plugin.name for plugin in plugins}:
+            raise PluginError(f"two plug-ins are called {path.name}, and a run knows them by that name; give it once, or rename one")
         plugins.append(_read(path))
         folder = str(path.resolve().parent)
         if folder not in sys.path:
@@ -82,7 +84,9 @@ def has_functions(module: ModuleType) -> bool:
 
 
 def check_given(recorded: Mapping[str, str], plugins: Sequence[PlugIn], where: Path) -> None:
-    """Raises PluginError unless `plugins` are those of the run at `where`, of which it `recorded` name and digest."""
+    """Raises PluginError unless `plugins` are those of the run at `where`, of which it `recorded` name and digest; ValueError where it did not."""
+    if not isinstance(recorded, Mapping) or not all(isinstance(digest, str) for digest in recorded.values()):
+        raise ValueError(f"{where / 'run.yaml'} is damaged: its plug-ins are {str(recorded)[:60]!r}, no names with digests; restore it from a copy")
     given = {plugin.name: plugin.digest for plugin in plugins}
     for name, digest in recorded.items():
         if name not in given:

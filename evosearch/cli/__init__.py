@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -41,8 +42,28 @@ app.add_typer(_cluster, name="cluster")
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer carries its own copy of click, whose usage error has no public name
 
 
+def _open_missing() -> None:
+    """Opens /dev/null for each standard stream that was closed, as by `>&-`: else the next file that is opened would be taken for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is the missing one's
+            os.set_inheritable(handle, True)
+            setattr(sys, name, open(handle, mode, encoding="utf-8", closefd=False))
+
+
+def _refused_output() -> bool:
+    """Whether standard output takes nothing, which is let go then: else the interpreter tries again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
+    _open_missing()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -55,7 +76,10 @@ def main() -> None:
         print(printable(f"evosearch: {message} (see `{path} --help`)"), file=sys.stderr)
         code = 2
     except (ValueError, OSError) as error:
-        print(printable(f"evosearch: {' '.join(str(error).split())}"), file=sys.stderr)
+        refused = _refused_output()
+        is_of_output = isinstance(error, OSError) and error.filename is None and (refused or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
+        text = f"standard output cannot be written ({error.strerror})" if is_of_output else str(error)  # type: ignore[union-attr]
+        print(printable(f"evosearch: {' '.join(text.split())}"), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 130

@@ -97,8 +97,8 @@ def _name_and_path(text: str) -> tuple[str, Path]:
 
     name, equals, path = text.partition("=")
     if equals and os.sep not in name:
-        return name, Path(path).expanduser()
-    return name_of(Path(text)), Path(text).expanduser()
+        return name, Path(os.path.expanduser(path))
+    return name_of(Path(text)), Path(os.path.expanduser(text))
 
 
 def describe(tables: dict[DataFile, Table], pairs: Sequence[str], stream: TextIO | None = None) -> None:
@@ -183,7 +183,7 @@ def inspect(
 
     from evosearch.dataset.read import read
 
-    table = read(path.expanduser())
+    table = read(Path(os.path.expanduser(path)))
     from evosearch.delivery.inspection import inspect as inspected  # torch: after what can be refused without it
     from evosearch.delivery.inspection import lines
 

@@ -22,7 +22,7 @@ from evosearch.search.store import LogError, read_bytes
 MARK = "evosearch-parcel "  # begins each line: a job's log holds others too
 PIECE = 1 << 18  # bytes of a file in one line
 LARGEST = 256 << 20  # bytes of a whole run
-_NAMES = re.compile(r"run\.yaml|journal\.jsonl|status\.json|summary\.json|report\.html|results/part-\d{6,9}\.parquet")
+_NAMES = re.compile(r"run\.yaml|journal\.jsonl|status\.json|summary\.json|results/part-\d{6,9}\.parquet")
 
 
 def pack(directory: Path, largest: int = LARGEST) -> Iterator[str]:
@@ -43,7 +43,7 @@ def pack(directory: Path, largest: int = LARGEST) -> Iterator[str]:
 
 def _files(directory: Path) -> Iterator[tuple[str, bytes]]:
     """Name and bytes. The journal is read before the parts, and of these only those that it counts: one moment of the run."""
-    for name in ("status.json", "summary.json", "report.html", "run.yaml"):
+    for name in ("status.json", "summary.json", "run.yaml"):
         if (directory / name).is_file():
             yield name, read_bytes(directory / name)
     journal = read_bytes(directory / "journal.jsonl")
@@ -86,7 +86,7 @@ def _gather(lines: Iterable[str], largest: int) -> dict[str, bytes]:
             name, size, digest, start = str(piece["name"]), int(piece["size"]), str(piece["sha256"]), int(piece["start"])
             unpacking = zlib.decompressobj()
             data = unpacking.decompress(base64.b64decode(piece["data"], validate=True), PIECE + 1)
-        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, zlib.error, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, binascii.Error, zlib.error, RecursionError) as error:
             raise LogError(f"a line of the parcel is damaged ({type(error).__name__}); fetch it again") from None
         if not _NAMES.fullmatch(name):
             raise LogError(f"the parcel holds a file that no run has ({name[:80]!r}); nothing was written")

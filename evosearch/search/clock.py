@@ -41,6 +41,6 @@ def seconds_spent(directory: Path, has_begun: bool, on_notice: Callable[[str], N
         return 0.0
     except LogError:
         raise
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         on_notice(f"{file} does not say how much time was spent; budget.minutes counts from now on")
         return 0.0

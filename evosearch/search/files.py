@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = "_tmp."  # what begins so is the rest of a write that did not finish
+FOLDERS = ("results", "damaged", "states")  # of a run
 MAX_BYTES = 2**28  # of a file that is read at once: a run's folder may be a stranger's
 _SEAL = re.compile(rb',\n "crc32": "([0-9a-f]{8})"\n\}\n\Z')
 
@@ -27,7 +28,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     """A file that is whole or as it was: temporary name, fsync, rename, fsync of the folder. Raises LogError with the fix."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}.{os.getpid()}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        temporary.unlink(missing_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)  # a link there may be a stranger's
         try:
             write_whole(handle, data)
             os.fsync(handle)
@@ -47,6 +49,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def refuse_links(directory: Path) -> None:
+    """Raises LogError where one of a run's folders is a symbolic link: what is written there would be written elsewhere."""
+    for name in FOLDERS:
+        if (directory / name).is_symlink():
+            raise LogError(f"{directory / name} is a symbolic link, which is not followed; put the folder itself there")
+
+
 def write_whole(handle: int, data: bytes) -> None:
     """Writes all of `data`: os.write may take a part of it and say so, as it does on a disk that is getting full."""
     rest = memoryview(data)
@@ -60,6 +69,7 @@ def unwritable(path: Path, error: OSError) -> LogError:
         errno.ENOSPC: "make room there", errno.EDQUOT: "make room there (the quota is used up)", errno.EIO: "look at the disk",
         errno.ENAMETOOLONG: "choose a shorter name", errno.EISDIR: "it is a folder where a file belongs: move it away",
         errno.ENOTDIR: "a part of that path is a file: choose another folder", errno.EEXIST: "there is a file: choose another folder",
+        errno.ENOENT: "its folder was moved or deleted: resume the run where it is now, or choose another folder",
     }  # fmt: skip
     fix = fixes.get(error.errno or 0, "choose a folder that you may write to")
     room = ""
@@ -92,13 +102,15 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
             raise LogError(f"{path} cannot be read (Is a directory); move it away and restore the file from a copy")
         if not stat.S_ISREG(found.st_mode):
             raise LogError(f"{path} is a device or pipe where a file belongs; remove it and restore the file from a copy")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+        data = b""
+        if found.st_size <= limit:
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                data = file.read(limit + 1)  # it may grow meanwhile
     except OSError as error:
         raise LogError(f"{path} cannot be read ({error.strerror or error}); restore it from a copy") from None
     finally:
         os.close(handle)
-    if len(data) > limit:
+    if max(found.st_size, len(data)) > limit:
         raise LogError(f"{path} is longer than {limit} bytes, which no run's file is; restore it from a copy")
     return data
 

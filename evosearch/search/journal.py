@@ -7,13 +7,13 @@ behind it, as power loss leaves it where the disk wrote blocks out of order. Dam
 from __future__ import annotations
 
 import json
-import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evosearch.job import is_number
 from evosearch.search.files import LogError, read_bytes
 
 Row = dict[str, Any]
@@ -81,8 +81,8 @@ def _checksum_holds(line: bytes) -> bool:
     return re.fullmatch(rb"[0-9a-f]{8}", checksum) is not None and int(checksum, 16) == zlib.crc32(body)
 
 
-def unframed(line: bytes, number: int) -> dict[str, Any] | str:
-    """The record of a line that is the `number`-th of its journal, or what is wrong with it."""
+def unframed(line: bytes, number: int | None = None) -> dict[str, Any] | str:
+    """The record of a line that is the `number`-th of its journal (None: of any number), or what is wrong with it."""
     if len(line) > MAX_LINE:
         return f"longer than {MAX_LINE} bytes"
     if not _checksum_holds(line):
@@ -93,7 +93,7 @@ def unframed(line: bytes, number: int) -> dict[str, Any] | str:
         return f"it is not JSON: {str(error)[:60]}"
     if not isinstance(record, dict):
         return "it is no mapping"
-    if record.get("n") != number or isinstance(record["n"], bool):
+    if type(record.get("n")) is not int or number not in (None, record["n"]):
         return f"it is numbered {str(record.get('n'))[:20]}"
     return _fault(record) or record
 
@@ -113,7 +113,32 @@ def _fault(record: Mapping[str, Any]) -> str | None:
         return f"a record `{kind}` has no `{key}`"
     if kind in ("open", "part") and not (type(record.get("segment")) is int and 0 <= record["segment"] < _NUMBER_OF_SEGMENT):
         return f"a record `{kind}` has no number of a segment"
-    return next((fault for row in record["rows"] if (fault := row_fault(row))), None) if kind == "result" else None
+    if kind == "result":
+        return next((fault for row in record["rows"] if (fault := row_fault(row))), None)
+    return f"a record `{kind}` is not as it is written" if kind in _SOUND and not _SOUND[kind](record) else None
+
+
+def _is_scale(record: Mapping[str, Any]) -> bool:
+    tables = [record.get(name) for name in ("center", "spread", "quality")]
+    if not all(isinstance(table, dict) and all(map(is_number, table.values())) for table in tables):
+        return False
+    center, spread, _ = tables
+    return bool(center) and center.keys() == spread.keys() and all(value > 0 for value in spread.values())  # type: ignore[union-attr]
+
+
+def _is_tuning(record: Mapping[str, Any]) -> bool:
+    begin, end = record.get("from"), record.get("to")
+    return type(begin) is int and type(end) is int and 0 <= begin <= end < 2**63
+
+
+def _is_change(record: Mapping[str, Any]) -> bool:
+    config = record.get("config", [])  # the first version had other keys
+    return isinstance(config, list) and all(isinstance(line, str) for line in config)
+
+
+_SOUND: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    "scale": _is_scale, "tuning": _is_tuning, "change": _is_change, "config": lambda record: isinstance(record.get("file", ""), str),
+}  # fmt: skip
 
 
 def row_fault(row: object) -> str | None:
@@ -124,19 +149,15 @@ def row_fault(row: object) -> str | None:
         value = row.get(name)
         if value is None and name not in _GIVEN:
             continue
-        if kind is float and _is_number(value):
+        if kind is float and is_number(value):
             continue
         if type(value) is not kind or (isinstance(value, int) and not -(2**63) <= value < 2**63):
             return f"`{name}` of a row is {str(value)[:40]!r}"
     for name in TABLES:
         table = row.get(name, {})
-        if not isinstance(table, dict) or not all(map(_is_number, table.values())):
+        if not isinstance(table, dict) or not all(map(is_number, table.values())):
             return f"`{name}` of a row holds something else than numbers"
     return None
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def rows_of(records: list[dict[str, Any]]) -> list[Row]:

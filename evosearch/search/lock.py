@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from evosearch.search.files import LogError, unwritable
 
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer would be waited for
 _LOOK = 0.1  # seconds after which whoever only looked (`refuse_if_held`) has let go
 
 
@@ -23,7 +25,8 @@ class Lock:
         path, self._handle = directory / "lock", -1
         try:
             _make(directory)
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+            _check_regular(self._handle, path)
             self._take(directory)
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, json.dumps(_me()).encode(), 0)
@@ -51,12 +54,13 @@ class Lock:
 
 
 def refuse_if_held(directory: Path) -> None:
-    """Raises LogError where another driver holds the run: a cheap look, before anything slow is imported. The lock itself is taken later."""
+    """Raises LogError where another driver holds the run, or `lock` is no file: a cheap look, before anything slow is imported; it is taken later."""
     try:
-        handle = os.open(directory / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = os.open(directory / "lock", os.O_RDONLY | _FLAGS)
     except OSError:  # none yet, or one that cannot be opened: whoever takes it says so
         return
     try:
+        _check_regular(handle, directory / "lock")
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _in_use(directory, os.pread(handle, 1000, 0)) from None
@@ -64,6 +68,11 @@ def refuse_if_held(directory: Path) -> None:
         return
     finally:
         os.close(handle)
+
+
+def _check_regular(handle: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise LogError(f"{path} is a folder, pipe or device where a file belongs; remove it: it is written anew")
 
 
 def _make(directory: Path) -> None:

@@ -130,7 +130,7 @@ def seed_noise(rows: Sequence[Row], scale: Scale) -> float:
             stage, _, rest = key.partition(":")
             pair, _, seed = rest.rpartition(":")
             second = row["scores"].get(f"full:{pair}:1")
-            if stage == "full" and seed == "0" and second is not None:
+            if stage == "full" and seed == "0" and second is not None and f"full:{pair}" in scale.spread:
                 gaps.append(((first - second) / scale.spread[f"full:{pair}"]) ** 2)
     pairs = sum(1 for key in scale.center if key.startswith("full:"))
     return math.sqrt(fmean(gaps) / 4 / max(pairs, 1)) if gaps else 0.0

@@ -1,7 +1,8 @@
 """What can be made good of a damaged run, each file after a copy of it is kept in `damaged/`; what cannot is said with the fix.
 
-A single flipped bit is found by its checksum and turned back: in a line of the journal and in run.yaml by trying every bit, in a
-part by running CRC-32 backwards. A record that is beyond that is dropped where everything else is there: its job is asked again.
+A single flipped bit is found by its checksum and turned back: in a line of the journal and in a part by running CRC-32 backwards, in
+run.yaml, whose checksum is SHA-256, by trying every bit. A record that is beyond that is dropped where everything else is there: its job
+is asked again. All of it takes time in proportion to the bytes that are there: the folder may be a stranger's.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from evosearch.search.files import TEMPORARY, LogError, is_sealed, read_bytes, write_atomically
-from evosearch.search.journal import frame, read_journal, unframed
+from evosearch.search.files import TEMPORARY, LogError, is_sealed, read_bytes, refuse_links, write_atomically
+from evosearch.search.journal import MAX_LINE, frame, read_journal, unframed
 from evosearch.search.lock import Lock, refuse_if_held
 from evosearch.search.segments import part_path
 from evosearch.search.soundness import is_of_files_with_seals
 from evosearch.search.store import check_version
 
-_TRIED = 2**16  # bytes in which a flipped bit is looked for one by one
+_TRIED = 2**14  # bytes of a run.yaml in which a flipped bit is looked for one by one
+_HEAD = 9  # bytes of a line: its checksum and a space
+_NEAR_NEWLINE = re.compile(b"[%s]" % re.escape(bytes(10 ^ 1 << bit for bit in range(8))))
+_NAMED = 3  # parts that are missing, one by one: a stranger's journal may promise a million
 
 
 def repair(directory: Path, dry_run: bool) -> tuple[list[str], list[str]]:
     """What was done (of a dry run: would be done), and what cannot be. Raises LogError where a driver holds the run."""
     if not (directory / "journal.jsonl").exists() and not (directory / "run.yaml").exists():
         raise LogError(f"{directory} is not a run (it has neither run.yaml nor journal.jsonl); give the folder that `run --out` was given")
+    refuse_links(directory)
     if dry_run:
         refuse_if_held(directory)
         return _Repair(directory, dry_run).all()
@@ -75,7 +80,7 @@ class _Repair:
         except (FileNotFoundError, LogError):
             self.left.append(error)
             return []
-        made_good = next(mended(data), None)
+        made_good = mended(data)
         if made_good is not None:
             self._write(path, data, made_good, "turned back one flipped bit, as the checksum tells")
             return list(_lines(made_good))
@@ -100,7 +105,7 @@ class _Repair:
             return
         if not known or hashlib.sha256(data).hexdigest() in known:
             return
-        for tried in _flipped(data, 0, len(data) if len(data) <= _TRIED else 0):
+        for tried in _flipped(data) if len(data) <= _TRIED else ():
             if hashlib.sha256(tried).hexdigest() in known:
                 self._write(path, data, bytes(tried), "turned back one flipped bit, as the journal's checksum tells")
                 return
@@ -108,12 +113,17 @@ class _Repair:
 
     def _parts(self, records: Sequence[Mapping[str, Any]]) -> None:
         checksums = {record["segment"]: record["crc32"] for record in records if record["type"] == "part"}
+        missing = 0
         for number in range(records[0]["segment"]):
             path, wanted = part_path(self.directory, number), checksums.get(number)
             try:
                 data = read_bytes(path)
             except FileNotFoundError:
-                self._missing_part(path, wanted)
+                missing += not self._missing_part(path, wanted)
+                if missing > _NAMED:
+                    count = records[0]["segment"]
+                    self.left[-1] = f"{path.parent}: more than {_NAMED} of the {count} parts that the journal counts are missing; restore them from a copy"
+                    return
                 continue
             except LogError as error:
                 self.left.append(str(error))
@@ -128,13 +138,15 @@ class _Repair:
                 made_good[place[0]] ^= 1 << place[1]
                 self._write(path, data, bytes(made_good), f"turned back bit {place[1]} of byte {place[0]}, as the checksum tells")
 
-    def _missing_part(self, path: Path, wanted: int | None) -> None:
+    def _missing_part(self, path: Path, wanted: int | None) -> bool:
+        """Whether it was there under another name."""
         for rest in sorted(path.parent.glob(f"{TEMPORARY}{path.name}.*")):
             data = read_bytes(rest)
             if wanted is not None and zlib.crc32(data) == wanted:
                 self._write(path, None, data, f"written again from {rest.name}")
-                return
+                return True
         self.left.append(f"{path}: missing, and its rows are nowhere else; restore it from a copy")
+        return False
 
     def _derived(self, path: Path, rest: str, seals: bool) -> None:
         try:
@@ -171,35 +183,70 @@ def _lines(data: bytes) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def mended(data: bytes) -> Iterator[bytes]:
-    """The journal with the first damage undone, if it is one flipped bit of one place; a newline may have been made of it, or lost."""
+def mended(data: bytes) -> bytes | None:
+    """The journal with its damage undone, if that is one flipped bit; a newline may have been made of it, or lost.
+
+    Reads the data a few times, however long the line: the checksum tells the place.
+    """
     number, start = 0, 0
     while (end := data.find(b"\n", start)) >= 0 and isinstance(unframed(data[start:end], number), dict):
         number, start = number + 1, end + 1
-    first = end + 1 if end >= 0 else len(data)
-    second = data.find(b"\n", first) + 1
-    for stop in (first, second):
-        for tried in _flipped(data, start, stop if stop - start <= _TRIED else start):
-            if _begins_well(tried, start, number) and _is_whole(tried):
-                yield bytes(tried)
+    for position, bit in _places(data, start, end):
+        tried = bytearray(data)
+        tried[position] ^= 1 << bit
+        line = bytes(tried[start : max(0, tried.find(b"\n", start))])
+        if isinstance(unframed(line, number), dict) and _is_whole(tried):
+            return bytes(tried)
+    return None
 
 
-def _flipped(data: bytes, start: int, stop: int) -> Iterator[bytearray]:
-    """The data with each bit of [start, stop) flipped in turn: one array, changed in place."""
+def _places(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The few (byte, bit) whose flip may make a sound line of what begins at `start` and ends at `end`, or nowhere (-1)."""
+    stops = [end, data.find(b"\n", end + 1)] if end >= 0 else []  # the second: where the flip made the first
+    for stop in stops:
+        if start + _HEAD <= stop <= start + MAX_LINE:
+            yield from _places_in(data[start:stop], start)
+    yield from _lost_newline(data, start, end if end >= 0 else len(data))
+
+
+def _places_in(line: bytes, start: int) -> Iterator[tuple[int, int]]:
+    found = zlib.crc32(memoryview(line)[_HEAD:])
+    wanted = _checksum(line)
+    if wanted is not None and (place := flipped_bit(line[_HEAD:], wanted)):
+        yield start + _HEAD + place[0], place[1]
+    for position in range(_HEAD):  # in the checksum itself, or the space behind it
+        for bit in range(8):
+            head = bytearray(line[:_HEAD])
+            head[position] ^= 1 << bit
+            if head[-1:] == b" " and _checksum(head) == found:
+                yield start + position, bit
+
+
+def _lost_newline(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where the checksum holds for what is before a byte that is one bit from a newline; the first alone, which a checksum tells."""
+    wanted, register, done = _checksum(data[start : start + _HEAD]), 0, start + _HEAD
+    if wanted is None:
+        return
+    for found in _NEAR_NEWLINE.finditer(data, done, min(end, start + MAX_LINE)):
+        register, done = zlib.crc32(memoryview(data)[done : found.start()], register), found.start()
+        if register == wanted:
+            yield done, (data[done] ^ 10).bit_length() - 1
+            return
+
+
+def _checksum(line: bytes | bytearray) -> int | None:
+    """What a line says of itself."""
+    return int(line[:8], 16) if re.match(rb"[0-9a-f]{8} ", line) else None
+
+
+def _flipped(data: bytes) -> Iterator[bytearray]:
+    """The data with each bit flipped in turn: one array, changed in place."""
     tried = bytearray(data)
-    for position in range(start, stop):
+    for position in range(len(data)):
         for bit in range(8):
             tried[position] ^= 1 << bit
             yield tried
             tried[position] ^= 1 << bit
-
-
-def _begins_well(data: bytearray, start: int, number: int) -> bool:
-    end = data.find(b"\n", start)
-    checksum = data[start : start + 8]
-    if end < 0 or not re.fullmatch(rb"[0-9a-f]{8}", checksum) or int(checksum, 16) != zlib.crc32(memoryview(data)[start + 9 : end]):
-        return False
-    return isinstance(unframed(bytes(data[start:end]), number), dict)
 
 
 def _is_whole(data: bytearray) -> bool:
@@ -213,11 +260,9 @@ def _without_damaged(data: bytes) -> tuple[list[dict[str, Any]], int]:
     lines = data.split(b"\n")
     lines = lines if lines[-1] else lines[:-1]
     for line in lines:
-        for number in range(kept[-1]["n"] + 1 if kept else 0, len(lines)):
-            record = unframed(line, number)
-            if isinstance(record, dict):
-                kept.append(record)
-                break
+        record = unframed(line)
+        if isinstance(record, dict) and (kept[-1]["n"] + 1 if kept else 0) <= record["n"] < len(lines):
+            kept.append(record)
     return kept, len(lines) - len(kept)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from evosearch.search.store import check_version, segment_of
 from evosearch.search.study import FINAL_INDEX
 
 _MAX_RUN_FILE = 1_000_000  # bytes
+_NAMED = 3  # of what is missing or wrong, one by one
 _SMALL = 2**24  # bytes of status.json and summary.json
 
 
@@ -45,7 +48,7 @@ def examine(directory: Path, window: int | None = None) -> list[Finding]:
     seals = is_of_files_with_seals(records or ())
     _kinds(directory, found)
     found.append(_run_file(directory, records))
-    rows = _parts(directory, records, found)
+    rows = _parts(directory, records, found) if not (directory / "results").is_symlink() else None  # which _kinds has said
     if rows is not None and records is not None:
         rows += rows_of(records)
         found += [_rows(rows, window), _scales(records), _told(directory, rows)]
@@ -119,6 +122,7 @@ def _parts(directory: Path, records: Sequence[Mapping[str, Any]] | None, found: 
     count = records[0]["segment"] if records else 0
     rows: list[Row] = []
     faults: list[str] = []
+    missing = 0
     if len({(r["segment"], r["crc32"]) for r in marks}) != len(checksums) or any(number >= count for number in checksums):
         faults.append("the journal has two checksums for one part, or one for a part that is still open")
     if checksums and set(range(min(checksums), count)) - set(checksums):
@@ -128,8 +132,13 @@ def _parts(directory: Path, records: Sequence[Mapping[str, Any]] | None, found: 
             rows += part_rows(part_path(directory, number), checksums.get(number))
         except LogError as error:
             faults.append(str(error))
+            missing += not os.path.lexists(part_path(directory, number))
+            if missing > _NAMED:  # a stranger's journal may promise a million
+                faults[-1] = f"more than {_NAMED} of the {count} parts that the journal counts are missing; restore them from a copy"
+                break
     for path in parts(directory):
-        if path not in {part_path(directory, number) for number in range(count)}:
+        number_of = re.fullmatch(r"part-(\d{6})\.parquet", path.name)
+        if number_of is None or int(number_of[1]) >= count:
             faults += _stray(path, directory, records, count)
     without = [number for number in range(count) if number not in checksums]
     if faults:
@@ -161,16 +170,18 @@ def _rows(rows: Sequence[Row], window: int | None) -> Finding:
     searched = sorted(index for index in indices if index < FINAL_INDEX)
     last = searched[-1] if searched else -1
     reach = last if len(searched) < len(indices) else last - (window or last + 1)  # a check begins when all is told; an ask, `window` results later
-    missing = set(range(reach + 1)) - set(searched)
+    present = {index for index in searched if index <= reach}
+    missing = list(islice((index for index in range(reach + 1) if index not in present), _NAMED))  # a stranger's index may be a billion
     faults = [
         *(f"job {index} has {count} results" for index, count in indices.items() if count > 1),
-        *(f"the result of job {index} is missing, although later ones follow from it" for index in sorted(missing)),
+        *(f"the result of job {index} is missing, although later ones follow from it" for index in missing),
         *(fault for row in rows if (fault := _row_fault(row, indices))),
     ]
     twice = Counter((row["ask"], row["attempt"]) for row in rows)
     faults += [f"attempt {attempt} of ask {ask} is there {count} times" for (ask, attempt), count in twice.items() if count > 1]
     if faults:
-        return Finding("rows", False, "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else ""))
+        more = len(faults) - len(missing) + reach + 1 - len(present) - _NAMED
+        return Finding("rows", False, "; ".join(faults[:_NAMED]) + (f"; and {more} more" if more > 0 else ""))
     screened = len(rows) - len(indices)
     return Finding(
         "rows", True, f"{len(searched)} of the search, {len(indices) - len(searched)} of its check, {screened} screened out; none missing, none twice"
@@ -185,7 +196,8 @@ def _row_fault(row: Row, indices: Mapping[int, int]) -> str | None:
             row["stage"] in STAGES or (row["index"] is None and row["stage"] == str(row["reason"]).partition(":")[0]),
             lambda: f"{where} has the stage {str(row['stage'])[:30]!r}",
         ),
-        (row["index"] is None or row["index"] == row["ask"] >= 0, lambda: f"{where} is numbered {row['index']}"),
+        (row["ask"] >= 0 and row["attempt"] >= 0, lambda: f"{where} is numbered below 0"),
+        (row["index"] is None or row["index"] == row["ask"], lambda: f"{where} is numbered {row['index']}"),
         (row["index"] is not None or row["status"] in ("rejected", "duplicate", "nonfinite"), lambda: f"{where} was screened out as {row['status']}"),
         ((row["status"] != "duplicate") or row["duplicate_of"] is not None, lambda: f"{where} is a duplicate of nothing"),
         (row["duplicate_of"] is None or row["duplicate_of"] < row["ask"], lambda: f"{where} is a duplicate of a later one"),
@@ -206,7 +218,7 @@ def _told(directory: Path, rows: Sequence[Row]) -> Finding:
     try:
         status = json.loads(read_bytes(directory / "status.json", _SMALL))
         told = int(status["told"]) + int(status["final_told"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # said where status.json itself is examined
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):  # said where status.json itself is examined
         return Finding("", True, "")
     there = sum(1 for row in rows if row["index"] is not None)
     if told > there:

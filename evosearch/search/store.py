@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from evosearch.search.files import TEMPORARY, LogError, read_bytes, sealed, unwritable, write_atomically, write_whole
+from evosearch.search.files import TEMPORARY, LogError, read_bytes, refuse_links, sealed, unwritable, write_atomically, write_whole
 from evosearch.search.journal import Row, frame, read_journal, rows_of
 from evosearch.search.lock import Lock
 from evosearch.search.segments import column_name, parquet, part_path, part_rows, parts
@@ -46,6 +46,7 @@ class Log:
         self._records: list[dict[str, Any]] = []
         self._open_rows = 0  # of the open segment; counted as they come, for a driver asks after every result
         self._handle = -1
+        refuse_links(directory)
         self._lock = Lock(directory)
         try:
             (directory / "results").mkdir(exist_ok=True)
@@ -135,7 +136,7 @@ class Log:
         self._close_journal()  # from here on the old journal takes nothing more, whatever fails
         write_atomically(self._path, b"".join(frame(record) for record in numbered))
         try:
-            self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
         except OSError as error:
             raise unwritable(self._path, error) from error
         self._records, self._open_rows = numbered, len(rows_of(numbered))
@@ -152,7 +153,8 @@ class Log:
         try:
             ours = os.path.samestat(os.fstat(self._handle), os.stat(self._path))
         except FileNotFoundError:
-            ours = False
+            self._close_journal()
+            raise LogError(f"{self._path} is no longer there: the folder was moved or deleted; resume the run where it is now") from None
         except OSError as error:
             raise unwritable(self._path, error) from error
         if not ours:
@@ -161,7 +163,8 @@ class Log:
 
 
 def check_files(directory: Path) -> None:
-    """Raises LogError for a folder in place of one of a run's files, which would else be met in the middle of the work."""
+    """Raises LogError for a link in place of a run's folder, and a folder in place of its file, which would else be met in the middle of the work."""
+    refuse_links(directory)
     kept = [directory / name for name in ("run.yaml", "journal.jsonl")]
     anew = [directory / name for name in ("status.json", "summary.json", "lock")]
     for path in (*kept, *parts(directory), *anew):
@@ -175,6 +178,7 @@ def read_run(directory: Path, notices: list[str] | None = None) -> tuple[list[Ro
 
     `notices` hears of a last line that is not whole.
     """
+    refuse_links(directory)
     records, torn = read_records(directory)
     if torn and notices is not None:
         path = directory / "journal.jsonl"

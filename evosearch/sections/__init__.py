@@ -73,7 +73,7 @@ class ExecutionSection(Section):
     insecure_cluster: bool = False  # join a cluster that takes commands without a token
     gpus_per_worker: Annotated[float, Field(gt=0, le=64)] | None = None  # with ray; a fraction shares a GPU; none: 1 where the device is cuda
     device: str = "cpu"
-    time_limit: Annotated[float, Field(gt=0, le=1e6)] = 300.0
+    time_limit: Annotated[float, Field(ge=1e-3, le=1e6)] = 300.0  # seconds
     memory_limit_gb: Annotated[float, Field(ge=0, le=10_000)] = 4.0  # 0: none
     save_states_after: Annotated[float, Field(ge=0, le=1e6)] = 300.0  # seconds of one evaluation, whose trainings are then kept on disk; 0: never
     segment_rows: Annotated[int, Field(ge=1, le=20_000)] = 2000  # rows of the journal that make a Parquet part

@@ -49,9 +49,9 @@ def test_a_part_that_the_journal_does_not_count_yet_stays_behind(tmp_path: Path)
 
 def test_a_file_of_several_pieces_is_whole(tmp_path: Path) -> None:
     run = a_run(tmp_path / "far")
-    (run / "report.html").write_bytes(bytes(range(256)) * (PIECE // 100))
+    (run / "summary.json").write_bytes(bytes(range(256)) * (PIECE // 100))
     unpack(pack(run), tmp_path / "home")
-    assert (tmp_path / "home" / "report.html").read_bytes() == (run / "report.html").read_bytes()
+    assert (tmp_path / "home" / "summary.json").read_bytes() == (run / "summary.json").read_bytes()
 
 
 def edited(line: str, **change: Any) -> str:
@@ -63,6 +63,8 @@ BAD: dict[str, Callable[[list[str]], list[str]]] = {
     "has a path that leads out of a folder": lambda lines: [edited(lines[0], name="results/../../evil"), *lines],
     "has an absolute path": lambda lines: [edited(lines[0], name="/tmp/evosearch-evil"), *lines],
     "has a file that no run has": lambda lines: [edited(lines[0], name="evil.py"), *lines],
+    "has a file that nothing writes": lambda lines: [edited(lines[0], name="report.html"), *lines],
+    "has a size without end": lambda lines: [lines[0].replace('"size": ', '"size": 1e999, "x": '), *lines[1:]],
     "has a lock": lambda lines: [edited(lines[0], name="lock"), *lines],
     "has a newline in a name": lambda lines: [edited(lines[0], name="run.yaml\n"), *lines],
     "lacks its end": lambda lines: lines[:-1],

@@ -45,6 +45,8 @@ def test_a_cluster_is_not_joined_without_a_token_unasked() -> None:
     [
         ("http://127.0.0.1:8265", "an address of a cluster is auto or host:port"),
         ("ray://a:10001", "an address of a cluster is auto or host:port"),
+        ("\u00b2:\u00b2", "an address of a cluster is auto or host:port"),
+        ("x" * 70 + ":80", "an address of a cluster is auto or host:port"),
         ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
     ],
 )

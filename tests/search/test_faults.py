@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import re
 import shutil
 import zlib
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from evosearch import run as running
 from evosearch.search import lock as lock_module
-from evosearch.search.files import LogError, is_sealed, read_bytes, sealed, write_atomically
+from evosearch.search.files import LogError, read_bytes, sealed, write_atomically
 from evosearch.search.journal import frame, read_journal
 from evosearch.search.lock import Lock, refuse_if_held
 from evosearch.search.repair import flipped_bit, repair
 from evosearch.search.soundness import examine
 from evosearch.search.store import Log, read_run
-from tests.search.test_store import close, result
+from tests.search.test_store import SCALE, WINDOW, close, result, rewritten, unsound
 from tests.test_run import Workers, config_of
-
-WINDOW = 4
 
 
 def finish(directory, evaluations=14):
@@ -58,10 +53,6 @@ def flip(file, bit):
     data = bytearray(file.read_bytes())
     data[bit // 8] ^= 1 << bit % 8
     file.write_bytes(data)
-
-
-def unsound(directory):
-    return [finding for finding in examine(directory, WINDOW) if finding.sound is False]
 
 
 # -- prefixes and bits -------------------------------------------------------------------------------------------------
@@ -159,13 +150,6 @@ def test_the_flipped_bit_is_where_the_checksum_says(length):
 # -- check and repair --------------------------------------------------------------------------------------------------
 
 
-def rewritten(directory, change):
-    """The journal with other records, and true checksums."""
-    records = [dict(record) for record in read_journal(directory / "journal.jsonl")[0]]
-    records = change(records) or records
-    (directory / "journal.jsonl").write_bytes(b"".join(frame({**r, "n": n}) for n, r in enumerate(records)))
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -195,7 +179,7 @@ def test_what_is_gone_foreign_or_old_is_named(copied):
         return " ".join(finding.text for finding in unsound(copied) if finding.name == name)
 
     before = kept(copied)
-    rewritten(copied, lambda records: records.append({"type": "scale", "center": {"a": 9.0}}))
+    rewritten(copied, lambda records: records.append(SCALE))
     assert "frozen twice" in said("scale")
     (copied / "journal.jsonl").write_bytes(before["journal.jsonl"])
     rewritten(copied, lambda records: [r for r in records if r["type"] != "part" or r["segment"] != 1])
@@ -272,17 +256,6 @@ def test_nothing_is_repaired_while_a_driver_is_at_work(copied):
         for dry_run in (True, False):
             with pytest.raises(LogError, match=f"in use by process {os.getpid()} on "):
                 repair(copied, dry_run)
-
-
-def test_a_seal_is_the_files_last_key(tmp_path):
-    data = sealed({"a": [1, 2], "z": "crc32"})
-    assert json.loads(data)["a"] == [1, 2]
-    assert is_sealed(data)
-    assert is_sealed(b'{\n "a": 1\n}\n') is None
-    for bit in range(8 * len(data)):
-        changed = bytearray(data)
-        changed[bit // 8] ^= 1 << bit % 8
-        assert not is_sealed(bytes(changed))
 
 
 # -- a disk that refuses -----------------------------------------------------------------------------------------------
@@ -397,72 +370,6 @@ def test_the_holder_is_named_only_if_it_is_the_one(tmp_path, monkeypatch):
     refuse_if_held(tmp_path)
     refuse_if_held(tmp_path / "none")
     Lock(tmp_path).release()
-
-
-# -- a stranger's folder -----------------------------------------------------------------------------------------------
-
-
-def framed(body):
-    return b"%08x %s\n" % (zlib.crc32(body), body)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b'{"n":1,"type":' + b"[" * 100_000, b'{"n":1,"type":"result","rows":[1]}', b'{"n":1,"type":"result","rows":[{"ask":1}]}', b'{"n":1}', b"[]", b"{",
-     b'{"n":1,"type":"part","segment":-1,"crc32":1}', b'{"n":1,"type":"part","segment":"../x","crc32":1}', b'{"n":1,"type":"x","v":NaN}',
-     b'{"n":1,"type":"x","v":' + b"9" * 5000 + b"}", b'{"n":true,"type":"x"}', b'{"n":1,"type":"config"}', b'{"n":1,"type":"open","segment":1000000}',
-     b'{"n":1,"type":"result","rows":[{"ask":1,"attempt":0,"candidate":"x","status":"ok","scores":{"a":"b"}}]}',
-     b'{"n":1,"type":"result","rows":[{"ask":99999999999999999999,"attempt":0,"candidate":"x","status":"ok"}]}'],
-    ids=range(15),
-)  # fmt: skip
-def test_a_record_of_a_stranger_is_believed_only_as_far_as_its_types(tmp_path, body):
-    (tmp_path / "journal.jsonl").write_bytes(framed(b'{"format":2,"n":0,"segment":0,"type":"open"}') + framed(body))
-    (tmp_path / "run.yaml").touch()
-    with pytest.raises(LogError, match=r"record 1 of .* is damaged"):
-        read_run(tmp_path)
-    assert unsound(tmp_path)
-    repair(tmp_path, dry_run=True)
-
-
-def test_links_devices_pipes_and_files_without_end_are_refused(copied):
-    journal, aside = copied / "journal.jsonl", copied.parent / "aside"
-    journal.rename(aside)
-    for make, said in [
-        (lambda: journal.symlink_to(aside), "symbolic link"),
-        (lambda: journal.symlink_to("/dev/zero"), "symbolic link"),
-        (lambda: os.mkfifo(journal), "device or pipe"),
-        (lambda: (journal.touch(), os.truncate(journal, 2**40)), "longer than"),
-    ]:
-        make()
-        with pytest.raises(LogError, match=said):
-            read_run(copied)
-        assert unsound(copied)
-        assert repair(copied, dry_run=True)[1]
-        journal.unlink()
-    journal.write_bytes(framed(b'{"format":2,"n":0,"segment":0,"type":"open"}') + b"0" * 2**24 + b"\n")
-    with pytest.raises(LogError, match="record 1 of"):
-        read_run(copied)
-
-
-def test_a_part_that_opens_into_gigabytes_is_refused(copied):
-    text = pa.DictionaryArray.from_arrays(pa.array([0] * 2500), ["x" * 1_000_000])
-    part = copied / "results" / "part-000000.parquet"
-    pq.write_table(pa.table({"candidate": text, "ask": pa.array([0] * 2500)}), part, compression="zstd", write_statistics=False, store_schema=False)
-    data = part.read_bytes()
-    assert len(data) < 1000
-
-    def believed(records):
-        next(r for r in records if r["type"] == "part" and r["segment"] == 0)["crc32"] = zlib.crc32(data)
-
-    rewritten(copied, believed)
-    with pytest.raises(LogError, match=r"part-000000.parquet is damaged \(opens into more than 512 MiB\)"):
-        read_run(copied)
-    assert "opens into more than" in " ".join(finding.text for finding in unsound(copied))
-    pq.write_table(pa.table({"candidate": [1, 2], "ask": ["a", "b"]}), part)
-    data = part.read_bytes()
-    rewritten(copied, believed)
-    with pytest.raises(LogError, match="is damaged"):
-        read_run(copied)
 
 
 def test_reading_and_examining_change_nothing(copied):

@@ -11,18 +11,22 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from evosearch.search import store
 from evosearch.search.journal import frame
-from evosearch.search.store import Log, LogError, column_name, read_journal, read_run, write_atomically
+from evosearch.search.soundness import examine
+from evosearch.search.store import Log, LogError, read_journal, read_run
 
 
 def row(index, **more):
     number = index or 0
     empty = {"scores": {"full:textures/resnet:1": number / 7}, "rates": {}, "objectives": {"mean": 0.1 * number}, "seconds": {"full": 1.0}}
     return {"index": index, "ask": index, "attempt": 0, "candidate": f"{index} * x", "status": "ok", "proposer": "random"} | empty | more
+
+
+WINDOW = 4
+SCALE = {"type": "scale", "center": {"a": 1.5}, "spread": {"a": 0.1}, "quality": {}}
 
 
 def result(index, **more):
@@ -38,11 +42,22 @@ def indices(directory):
     return [r["index"] for r in read_run(directory)[0]]
 
 
+def rewritten(directory, change):
+    """The journal with other records, and true checksums."""
+    records = [dict(record) for record in read_journal(directory / "journal.jsonl")[0]]
+    records = change(records) or records
+    (directory / "journal.jsonl").write_bytes(b"".join(frame({**r, "n": n}) for n, r in enumerate(records)))
+
+
+def unsound(directory):
+    return [finding for finding in examine(directory, WINDOW) if finding.sound is False]
+
+
 def write_a_run(directory, acknowledged):
     """Three segments and an open one; `acknowledged` hears each index as soon as its append has returned."""
     with Log(directory) as log:
         for index in range(8):
-            log.append([{"type": "scale", "center": {"a": 1.5}}, result(index)] if index == 1 else [result(index)])
+            log.append([SCALE, result(index)] if index == 1 else [result(index)])
             acknowledged.append(index)
             if index in {2, 4, 5}:
                 close(log)
@@ -306,32 +321,6 @@ def test_a_first_journal_that_is_gone_is_no_fresh_run(tmp_path, left):
     assert (journal.read_bytes() if journal.exists() else None) == left
 
 
-def test_any_flipped_bit_of_a_part_is_found(tmp_path):
-    """In the footer too, which Parquet's page checksums leave out: there one in a hundred read back as other scores."""
-    with Log(tmp_path) as log:
-        log.append([result(i) for i in range(40)])
-        close(log)
-    (part,) = (tmp_path / "results").iterdir()
-    data = part.read_bytes()
-    for position in range(0, len(data), 5):
-        part.write_bytes(data[:position] + bytes([data[position] ^ (1 << position % 8)]) + data[position + 1 :])
-        with pytest.raises(LogError, match=r"part-000000.parquet is damaged"):
-            indices(tmp_path)
-
-
-def test_the_pages_of_a_part_carry_checksums_for_other_readers(tmp_path):
-    with Log(tmp_path) as log:
-        log.append([result(i) for i in range(400)])
-        close(log)
-    (part,) = (tmp_path / "results").iterdir()
-    data = part.read_bytes()
-    column = next(c for c in map(pq.read_metadata(part).row_group(0).column, range(99)) if c.path_in_schema.startswith("score_"))
-    position = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size // 2
-    part.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
-    with pytest.raises(OSError, match="CRC"):
-        pq.read_table(part, page_checksum_verification=True)
-
-
 # -- segments, readers, drivers ----------------------------------------------------------------------------------------
 
 
@@ -355,49 +344,16 @@ def test_a_reader_sees_each_row_once_while_a_segment_is_closed(tmp_path, monkeyp
 
 def test_records_that_are_not_results_survive_every_segment(tmp_path):
     with Log(tmp_path) as log:
-        log.append([{"type": "scale", "center": {"a": 0.1}}, {"type": "change", "workers": 4}, result(0)])
+        log.append([SCALE, {"type": "change", "workers": 4}, result(0)])
         for index in range(1, 4):
             close(log)
             log.append([result(index)])
     with Log(tmp_path) as log:
-        assert [r["center"] for r in log.marks("scale")] == [{"a": 0.1}]
+        assert [r["center"] for r in log.marks("scale")] == [SCALE["center"]]
         assert [r["workers"] for r in log.marks("change")] == [4]
         close(log)
         close(log)  # nothing to close: no empty part
     assert len(list((tmp_path / "results").iterdir())) == 4
-
-
-def test_a_part_is_sorted_typed_and_read_by_plain_pyarrow(tmp_path):
-    with Log(tmp_path) as log:
-        log.append([{"type": "result", "rows": [row(None, ask=5, attempt=1, status="duplicate", duplicate_of=2, scores={}), row(5, attempt=2)]}])
-        log.append([result(4)])
-        close(log)
-    (part,) = (tmp_path / "results").iterdir()
-    table = pq.read_table(part)
-    assert part.name == "part-000000.parquet"
-    assert table.column("ask").to_pylist() == [4, 5, 5]
-    assert table.column("index").to_pylist() == [4, None, 5]
-    assert table.column("duplicate_of").to_pylist() == [None, 2, None]
-    assert table.column("score_full_textures_resnet_s1").to_pylist() == [4 / 7, None, 5 / 7]
-    assert str(table.schema.field("index").type) == "int64"
-    assert {"index", "candidate", "canonical_id", "proposer", "status", "reason", "stage"} <= set(table.column_names)
-    assert all(name.isidentifier() for name in table.column_names)
-
-
-def test_a_row_comes_back_from_a_part_as_it_went_in(tmp_path):
-    tables = {"scores": {"full:photo.coffee/inr.48:0": 0.1, "quality:a/b-c:0": 1e300, "quality:a/b_c:0": -0.0}, "rates": {"full:a": 0.333}}
-    with Log(tmp_path) as log:
-        log.append([result(0, **tables)])
-        (before,) = log.rows()
-        close(log)
-        (after,) = log.rows()
-    assert after == before
-
-
-def test_column_names_are_plain_sql():
-    assert column_name("scores", "full:textures/resnet:1") == "score_full_textures_resnet_s1"
-    assert column_name("rates", "full:photo.coffee/inr.48") == "rate_full_photo_coffee_inr_48"
-    assert column_name("objectives", "saved_per_element") == "saved_per_element"
 
 
 def test_a_second_driver_in_another_process_is_refused_at_once(tmp_path):
@@ -423,19 +379,6 @@ def test_a_log_that_cannot_be_opened_lets_go_of_the_lock(tmp_path):
             Log(tmp_path)
     journal.write_bytes(good)
     Log(tmp_path).release()
-
-
-def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
-    file = tmp_path / "status.json"
-    write_atomically(file, b"old")
-    monkeypatch.setattr(store.os, "fsync", lambda _: (_ for _ in ()).throw(Killed))
-    with pytest.raises(Killed):
-        write_atomically(file, b"new")
-    monkeypatch.undo()
-    assert file.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [file]
-    write_atomically(file, b"new")
-    assert file.read_bytes() == b"new"
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

@@ -93,7 +93,8 @@ def _head_of(address: str) -> str:
     """`host:port` of the head; `auto` is the cluster of this machine."""
     if address != "auto":
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
+        is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535
+        if not host or not is_port or any(len(label) > 63 for label in host.split(".")):
             raise ExecutorError(f"an address of a cluster is auto or host:port, e.g. 10.0.0.1:6379; received {address[:80]}")
         return address
     try:
