@@ -23,7 +23,6 @@ from ruamel.yaml.events import AliasEvent
 
 from evosearch.judging.objectives import nearest
 from evosearch.plugin import PluginError, loaded
-from evosearch.search.store import check_files, read_bytes, read_records
 from evosearch.sections import Config
 from evosearch.seeding import Asked, BestOfRun, named
 
@@ -182,6 +181,8 @@ def read_run_of(directory: Path, check_plugins: Callable[[Mapping[str, str]], No
 
     Raises ConfigError, and LogError for a folder where a file belongs and for a damaged journal.
     """
+    from evosearch.search.store import check_files, read_bytes, read_records  # pyarrow: not for a mistyped key
+
     file = directory / "run.yaml"
     check_files(directory)
     if not os.path.isfile(file):
