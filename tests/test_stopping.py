@@ -82,7 +82,10 @@ class Finishing(Stuck):
 
 @pytest.mark.parametrize(
     ("workers", "results", "said"),
-    [(Stuck, 5, "what had not finished will run again; all other results are kept"), (Finishing, 6, "what was in flight has finished, and all results are kept")],
+    [
+        (Stuck, 5, "what had not finished will run again; all other results are kept"),
+        (Finishing, 6, "what was in flight has finished, and all results are kept"),
+    ],
 )
 def test_a_stop_says_what_became_of_what_was_in_flight_and_a_start_that_it_resumes(tmp_path, monkeypatch, capsys, workers, results, said):
     directory = tmp_path / "run"
