@@ -59,10 +59,8 @@ class Jobs:
                 f"the Ray cluster at {address} takes jobs from anybody who reaches it; start it with RAY_AUTH_MODE=token (docs/cluster.md), "
                 "or say --insecure-cluster in a network that you trust"
             )
-        for name in ("ray.dashboard.modules", "ray._private.runtime_env.packaging"):  # they tell of packages; what fails is raised
-            logging.getLogger(name).setLevel(logging.ERROR)
-        for name in ("job.sdk", "dashboard_sdk"):  # these have a level of their own
-            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+        for name in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):
+            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # they tell of packages; what fails is raised
         try:
             self._client = JobSubmissionClient(self._address)
         except ray.exceptions.AuthenticationError:
