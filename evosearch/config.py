@@ -23,7 +23,6 @@ from ruamel.yaml.events import AliasEvent
 
 from evosearch.judging.objectives import nearest
 from evosearch.plugin import PluginError, loaded
-from evosearch.search.store import check_files, read_bytes, read_records
 from evosearch.sections import Config
 from evosearch.seeding import Asked, BestOfRun, named
 
@@ -56,7 +55,7 @@ def run_file(config: Config, environment: Mapping[str, Any]) -> str:
 
 
 def find_space(path: str) -> Path:
-    """The file itself; for a bare name, or `search_spaces/NAME`, else the one of that name that travels with the package.
+    """The file itself; for a bare name, or `search_spaces/NAME`, with .yaml or without, else the one that travels with the package.
 
     Raises ConfigError with what there is.
     """
@@ -65,7 +64,7 @@ def find_space(path: str) -> Path:
     shipped = Path(str(files("evosearch"))) / "search_spaces"
     if not shipped.is_dir():  # a checkout: the folder stands beside the package
         shipped = Path(str(files("evosearch"))).parent / "search_spaces"
-    found = shipped / Path(path).name
+    found = shipped / (Path(path).name if Path(path).suffix else f"{Path(path).name}.yaml")
     if os.path.dirname(path) in ("", "search_spaces") and os.path.isfile(found):
         return found
     names = sorted(p.name for p in shipped.glob("*.yaml"))
@@ -182,6 +181,8 @@ def read_run_of(directory: Path, check_plugins: Callable[[Mapping[str, str]], No
 
     Raises ConfigError, and LogError for a folder where a file belongs and for a damaged journal.
     """
+    from evosearch.search.store import check_files, read_bytes, read_records  # pyarrow: not for a mistyped key
+
     file = directory / "run.yaml"
     check_files(directory)
     if not os.path.isfile(file):

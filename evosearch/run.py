@@ -45,6 +45,7 @@ from evosearch.sections import Config
 from evosearch.space import SearchSpace
 from evosearch.stopping import Stop, heard
 
+_SHOWN = 3  # keys of a configuration that differs
 _STATUS = 1.0  # seconds between two writings of status.json, each with two fsyncs
 STATES = "states"  # the folder of long trainings under way
 MAY_CHANGE = r"(budget|execution)\..*|data\..*\.path"  # on resume; the device is part of the fingerprint and may not
@@ -220,7 +221,8 @@ def _refuse_changes(directory: Path, before: Config, after: Config) -> None:
             raise ConfigError(f"{what}; restore it, or use another --out")
     changed = [text for key, text in _changes(before, after).items() if not re.fullmatch(MAY_CHANGE, key)]
     if changed:
-        raise ConfigError(f"{directory} was started with another configuration ({'; '.join(changed)}); only budget and execution may change. Use another --out")
+        shown = "; ".join(changed[:_SHOWN]) + (f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
+        raise ConfigError(f"choose another --out: {directory} was started with another configuration, and only budget and execution may change ({shown})")
 
 
 def _changes(before: Config, after: Config) -> dict[str, str]:
@@ -268,12 +270,12 @@ def cpu_capability() -> str:
 
 def run(
     config: Config, directory: Path, on_progress: OnProgress | None = None, on_notice: Callable[[str], None] = print, plugins: Sequence[PlugIn] = (),
-    on_start: Callable[[], None] | None = None,
+    on_start: Callable[[Study], None] | None = None,
 ) -> bool:  # fmt: skip
     """Runs (or resumes) a search to its end. Returns False when it was interrupted; what was told is kept either way.
 
     What has changed of budget and execution since the run was prepared is logged and stored, so that `resume` goes on with it.
-    `on_start` is called once nothing is left that could refuse.
+    `on_start` is called with the study once nothing is left that could refuse.
     """
     with Log(directory, config.execution.segment_rows) as log:
         for notice in log.notices:
@@ -294,7 +296,7 @@ def run(
         with heard() as stop, _executor(config, plugins, directory) as executor:
             stop.listen()  # again: Ray took SIGTERM
             if on_start:
-                on_start()
+                on_start(study)
             _loop(study, executor, clock, stop, on_progress, Watch(config.window, executor.workers), on_notice)
         finished = not study.wants_more()
         if finished:  # of jobs that were killed by a limit

@@ -142,7 +142,7 @@ def test_ctrl_c_finishes_what_is_in_flight_and_a_second_one_stops_at_once(tmp_pa
     assert driver.returncode == 130
     assert "Traceback" not in errors
     if "stopped at once" not in errors:  # what was in flight may end before the second press
-        assert "Go on with: evosearch resume" in output
+        assert "Go on with: evosearch run" in output
         assert "Next: evosearch export" not in output
         assert "unfinished" in output or "No function has been fully trained yet" in output
 

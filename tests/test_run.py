@@ -141,10 +141,12 @@ def test_an_interrupted_run_may_be_given_less(session):
 
 def test_what_must_not_change_is_shown_by_its_leaf(session):
     session(config_of(), stop_after=1)
-    with pytest.raises(ConfigError, match=r"\(space.max_nodes: 8 -> 9\); only budget"):
+    with pytest.raises(ConfigError, match=r"^choose another --out: .* only budget and execution may change \(space.max_nodes: 8 -> 9\)$"):
         session(config_of(12, "space.max_nodes=9"))
     with pytest.raises(ConfigError, match=r"\(judging.full.rates: \[3.0\] -> \[2.0\]; space.operators: \['cos'\] -> none\)"):
         session(config_of(12, f"space.operators={ALL_BUT_COS}", "judging.full.rates=[1, 2]"))
+    with pytest.raises(ConfigError, match=r"\(judging.full.steps: [^;]*; judging.quality.steps: [^;]*; seed: 0 -> 1 and 2 more\)$"):
+        session(config_of(12, "judging.full.steps=7", "judging.quality.steps=7", "seed=1", "space.max_nodes=9", "window=5"))
 
 
 # -- minutes -----------------------------------------------------------------------------------------------------------
@@ -209,12 +211,12 @@ def test_the_start_is_told_only_once_nothing_refuses(session, monkeypatch):
     session(config_of(14))
     started = []
     with pytest.raises(ValueError, match="give at least 14"):
-        run(config_of(12), session.directory, on_start=lambda: started.append(1))
+        run(config_of(12), session.directory, on_start=started.append)
     with Log(session.directory), pytest.raises(LogError, match="in use"):
-        run(config_of(14), session.directory, on_start=lambda: started.append(1))
+        run(config_of(14), session.directory, on_start=started.append)
     assert started == []
-    run(config_of(14), session.directory, on_start=lambda: started.append(1))
-    assert started == [1]
+    run(config_of(14), session.directory, on_start=started.append)
+    assert [study.resumed[0] for study in started] == [14]
 
 
 # -- what is refused, before anything is written -----------------------------------------------------------------------
@@ -262,6 +264,20 @@ def test_a_folder_that_cannot_be_written_is_one_line_with_the_fix(tmp_path, monk
     if out == "full":
         (tmp_path / out / "_tmp.run.yaml.1").touch()  # of a driver that was killed there
         prepare(tmp_path / out, config_of())
+
+
+def test_a_run_that_cannot_be_written_is_to_be_made_writable_or_copied(session, monkeypatch):
+    session(config_of(), stop_after=1)
+    real = os.open
+
+    def refusing(path, flags, *rest, **more):
+        if flags & os.O_ACCMODE != os.O_RDONLY and str(path).startswith(str(session.directory)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    with pytest.raises(LogError, match=r"lock cannot be written \(Permission denied\); make it writable, or copy the run$"):
+        session(config_of())
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ def test_seeds_of_a_run_whose_configuration_was_edited_are_refused(earlier):
 def test_another_list_of_seeds_is_another_run(session, tmp_path):
     config = config_of(10, f"seeds=[{MINE}]")
     assert session(config, tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"another configuration \(seeds: "):
+    with pytest.raises(ConfigError, match=r"another configuration, and only budget and execution may change \(seeds: "):
         prepare(tmp_path / "run", config_of(10, 'seeds=["x * sigmoid(x)"]'))
 
 

@@ -73,6 +73,48 @@ def test_who_takes_the_signals_meanwhile_is_taken_them_back():
         assert stop.asked
 
 
+class Finishing(Stuck):
+    """Answers what is in flight once it has its signal."""
+
+    def poll(self, timeout):
+        return super().poll(timeout) or Workers.poll(self, timeout)
+
+
+@pytest.mark.parametrize(
+    ("workers", "results", "said"),
+    [
+        (Stuck, 5, "what had not finished will run again; all other results are kept"),
+        (Finishing, 6, "what was in flight has finished, and all results are kept"),
+    ],
+)
+def test_a_stop_says_what_became_of_what_was_in_flight_and_a_start_that_it_resumes(tmp_path, monkeypatch, capsys, workers, results, said):
+    directory = tmp_path / "run"
+
+    def searched():
+        monkeypatch.setattr(running, "_executor", lambda *_: workers(signal.SIGTERM))
+        with pytest.raises(typer.Exit):
+            search._search(config_of(), directory, False, ())
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(stopping, "NOTICE", 0.3)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/evosearch", "run", "my space.yaml", "--out", "run"])
+    out = searched()
+    assert out.startswith(f"run {directory}: 12 functions (")
+    assert out.endswith(f"stopped by SIGTERM; {said} in {directory}. Go on with: evosearch run 'my space.yaml' --out run\n")
+    monkeypatch.setenv("EVOSEARCH_SUBMITTED", "evosearch submit s.yaml --address http://h:8265")
+    out = searched()
+    assert out.startswith(f"resuming {directory}: {results} of 12 functions are there; executor ")
+    assert out.endswith(" Go on with: evosearch submit s.yaml --address http://h:8265\n")
+
+
+def test_of_a_finished_run_it_is_said_what_is_there(tmp_path, monkeypatch, capsys):
+    finish(tmp_path / "run", 12)
+    monkeypatch.setattr(running, "_executor", lambda *_: Workers())
+    search._search(config_of(), tmp_path / "run", False, ())
+    out = capsys.readouterr().out
+    assert re.match(rf"resuming {tmp_path}/run: 12 of 12 functions are there, and [1-9]\d* results of the final check; executor ", out)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_every_stop_says_what_is_safe_and_how_to_go_on(tmp_path, monkeypatch, capsys, number):
     """While nothing is in flight too, as at the start and when the end is measured."""
@@ -87,7 +129,7 @@ def test_every_stop_says_what_is_safe_and_how_to_go_on(tmp_path, monkeypatch, ca
     assert stopped.value.exit_code == 128 + number
     said = capsys.readouterr().err
     name = "stopped at once" if number == signal.SIGINT else f"stopped by {number.name}"
-    assert f"{name}; everything told is in {tmp_path / 'run'}, and what was in flight is asked again" in said
+    assert f"{name}; all results are kept in {tmp_path / 'run'}. Go on with: " in said
     assert f"Go on with: evosearch resume {tmp_path / 'run'} --plugin my_ops.py" in said
 
 

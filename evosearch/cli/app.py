@@ -47,7 +47,9 @@ def width() -> int | None:
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    print(printable("\n".join(lines)), flush=True)
+    """The lines; none is nothing, not an empty line."""
+    if lines:
+        print(printable("\n".join(lines)), flush=True)
 
 
 class _Sturdy:

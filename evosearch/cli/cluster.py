@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -45,7 +46,8 @@ def submit(
     command = ["python", "-m", "evosearch.cli", "run", shown, "--out", f"{runs.rstrip('/')}/{check_name(name)}", "--executor", "ray", "--address", "auto"]
     command += [part for path in plugin or () for part in ("--plugin", str(path.resolve().relative_to(here)))]
     command += [part for override in set_ or () for part in ("--set", override)]
-    job, is_new = Jobs(address, insecure_cluster).submit(name, command + ["--insecure-cluster"] * insecure_cluster, here)
+    typed = shlex.join(["evosearch", *sys.argv[1:]])
+    job, is_new = Jobs(address, insecure_cluster).submit(name, command + ["--insecure-cluster"] * insecure_cluster, here, typed)
     what = "submitted" if is_new else f"is {job.status.lower()} already"
     print_lines([f"{name} {what} (job {job.id}). Next: evosearch logs {name} --address {address} --follow; then evosearch fetch {name} --address {address}"])
 
@@ -56,14 +58,19 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", help="Until the job ends.")] = False,
     insecure_cluster: Insecure = False,
 ) -> None:
-    """Show what a submitted search has printed."""
+    """Show what a submitted search has printed.
+
+    Exit code 1 if it failed.
+    """
     from evosearch.execution.cluster.jobs import Jobs
 
     jobs = Jobs(address, insecure_cluster)
     for part in jobs.logs(name, follow):
-        print(printable(part), end="", flush=True)
+        print(printable(part.replace("\t", "    ")), end="", flush=True)
     if job := jobs.latest(name):
-        print(printable(f"\njob {job.id}: {job.status}. {' '.join(job.message.split())[:300]}"), file=sys.stderr)
+        print(printable(f"job {job.id}: {job.said()}"), file=sys.stderr)
+        if job.status == "FAILED":
+            raise typer.Exit(1)
 
 
 def stop(name: Name, address: Address, insecure_cluster: Insecure = False) -> None:
@@ -82,18 +89,19 @@ def fetch(
     insecure_cluster: Insecure = False,
     largest: Annotated[int, typer.Option("--max-mb", min=1, max=2000, help="The most that is fetched.")] = 256,
 ) -> None:
-    """Bring a submitted search home, also while it runs."""
-    from evosearch.delivery.parcel import unpack
+    """Bring a submitted search home, also while it runs.
+
+    Once more brings it home as it is then.
+    """
+    from evosearch.delivery.fetched import bring, refuse_unless_fetched
     from evosearch.execution.cluster.jobs import Jobs
     from evosearch.execution.cluster.names import check_name
-    from evosearch.search.store import LogError
 
     directory = out or Path("runs") / check_name(name)
-    if os.path.lexists(directory):
-        raise LogError(f"{directory} is there already; choose another folder with --out")
+    refuse_unless_fetched(directory)
     command = ["python", "-m", "evosearch.cli", "cluster", "parcel", f"{runs.rstrip('/')}/{check_name(name)}", "--max-mb", str(largest)]
     lines = Jobs(address, insecure_cluster).output(name, command, patience=300.0).splitlines()
-    size = unpack(lines, directory, largest << 20)
+    size = bring(lines, directory, largest << 20)
     print_lines([f"{directory}: {size} bytes. Next: evosearch top {directory}"])
 
 
@@ -116,28 +124,30 @@ def token(file: Annotated[Optional[Path], typer.Option(help="Where; Ray's own pl
 
 def render(
     kind: Annotated[str, typer.Argument(help="slurm, kuberay, or job: a Kubernetes Job without Ray.")],
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of one of search_spaces/.")],
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of one of search_spaces/, e.g. smoke.")],
     name: Annotated[Optional[str], typer.Option(help="The run's name; the file's without it.")] = None,
-    nodes: Annotated[int, typer.Option(help="Nodes that work.")] = 2,
+    nodes: Annotated[Optional[int], typer.Option(help="Nodes that work; 2 without it. Not for job, which is one pod.")] = None,
     cores: Annotated[int, typer.Option(help="Of each node.")] = 8,
     gpus: Annotated[int, typer.Option(help="Of each node; above 0 the device is cuda.")] = 0,
     memory: Annotated[int, typer.Option(help="GiB of each node.")] = 16,
-    hours: Annotated[int, typer.Option(help="Of the Slurm job.")] = 24,
-    image: Annotated[str, typer.Option(help="The container, for Kubernetes.")] = "",
-    claim: Annotated[str, typer.Option(help="A PersistentVolumeClaim that exists; one is made without it.")] = "",
+    hours: Annotated[Optional[int], typer.Option(help="Of the Slurm job; 24 without it.")] = None,
+    image: Annotated[Optional[str], typer.Option(help="The container, for Kubernetes.")] = None,
+    claim: Annotated[Optional[str], typer.Option(help="A PersistentVolumeClaim that exists, for Kubernetes; one is made without it.")] = None,
     set_: Set = None,
     to: Annotated[Path, typer.Option(help="Folder of the files.")] = Path(),
 ) -> None:
     """Write a file that starts a search on a cluster of yours."""
     from evosearch.config import find_space, load
     from evosearch.delivery.manifest import documents
-    from evosearch.execution.cluster.render import Order, rendered
+    from evosearch.execution.cluster.render import Order, check_kind, rendered
     from evosearch.search.store import LogError
 
+    check_kind(kind, {"nodes": nodes, "hours": hours, "image": image, "claim": claim})
     load(config, set_ or ())
     file = find_space(config)
     order = Order(
-        name or file.stem, file.read_text(encoding="utf-8"), config, nodes, cores, gpus, memory, hours, image, claim, tuple(set_ or ()),
+        name or file.stem, file.read_text(encoding="utf-8"), config, 2 if nodes is None else nodes, cores, gpus, memory,
+        24 if hours is None else hours, image or "", claim or "", tuple(set_ or ()),
     )  # fmt: skip
     for target, content in rendered(kind, order).items():
         path = to / target

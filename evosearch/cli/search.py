@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -14,11 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from evosearch.cli.app import AcceptNew, Models, Plugins, Run, Set, load_plugins, print_lines, sturdy_output, width
+from evosearch.delivery.layout import printable
 from evosearch.search.lock import refuse_if_held
 
 if TYPE_CHECKING:
+    from evosearch.delivery.progress import Progress
     from evosearch.delivery.summary import Reading
     from evosearch.plugin import PlugIn
+    from evosearch.search.study import Study
     from evosearch.sections import Config
 
 
@@ -57,49 +61,61 @@ def resume(directory: Run, plugin: Plugins = None, model: Models = None, accept_
 
 def _search(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn]) -> None:
     """Searches, and says of every end before the end what happened, what is safe, and how to go on; exit code 128 + the signal's number."""
+    from evosearch.delivery.progress import Progress
     from evosearch.stopping import Stopped, raised
 
-    given = "".join(f" --plugin {plugin.name}" for plugin in plugins)
     signals: list[int] = []
     with sturdy_output():
+        progress, kept = Progress(sys.stdout, width() if sys.stdout.isatty() else None), f"all results are kept in {directory}"
         try:
             with raised():
-                finished = _searched(config, directory, accept_new_environment, plugins, signals)
+                finished = _searched(config, directory, accept_new_environment, plugins, signals, progress)
             if finished:
                 return
-            what, stream = f"stopped{_by(signals)}", sys.stdout
+            what, stream, kept = f"stopped{_by(signals)}", sys.stdout, f"what was in flight has finished, and {kept}"
         except KeyboardInterrupt:
             what, stream = "stopped at once", sys.stderr
         except Stopped as stopped:
             signals.append(stopped.number)
             what, stream = f"stopped{_by(signals)}", sys.stderr
-        safe = f"everything told is in {directory}, and what was in flight is asked again"
-        print(f"\n{what}; {safe}. Go on with: evosearch resume {directory}{given}", file=stream)
+        if progress.in_flight:
+            kept = f"what had not finished will run again; all other results are kept in {directory}"
+        print(printable(f"\n{what}; {kept}. Go on with: {_again(directory, plugins)}"), file=stream)
     raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
+
+
+def _again(directory: Path, plugins: Sequence[PlugIn]) -> str:
+    """The command that goes on: as it was typed, or submitted; `resume` where this is not the command line."""
+    from evosearch.execution.cluster.names import SUBMITTED
+
+    if SUBMITTED in os.environ:
+        return os.environ[SUBMITTED]
+    if sys.argv[0].endswith(("/evosearch", "/cli/__main__.py")):
+        return shlex.join(["evosearch", *sys.argv[1:]])
+    return shlex.join(["evosearch", "resume", str(directory), *(part for plugin in plugins for part in ("--plugin", plugin.name))])
 
 
 def _by(signals: Sequence[int]) -> str:
     return f" by {signal.Signals(signals[0]).name}" if signals and signals[0] != signal.SIGINT else ""
 
 
-def _searched(config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn], signals: list[int]) -> bool:
+def _searched(
+    config: Config, directory: Path, accept_new_environment: bool, plugins: Sequence[PlugIn], signals: list[int], progress: Progress
+) -> bool:  # fmt: skip
     """Runs the search and shows what it found; False when it was interrupted, by `signals`."""
     from evosearch import run as running
     from evosearch.delivery.inspection import briefs
-    from evosearch.delivery.progress import Progress
     from evosearch.delivery.summary import read, stored_summary, summarize
     from evosearch.delivery.table import seed_line
 
+    is_there = os.path.exists(directory / "run.yaml")
     config = running.prepare(directory, config, accept_new_environment, plugins)
-    functions, baselines, seeds = config.budget.evaluations, len(config.baselines), len(config.asked_first)
-    beside = f"{baselines} baselines" + f" + {seeds} seeds" * bool(seeds)
-    banner = f"run {directory}: {functions} functions ({functions - baselines - seeds} to find + {beside}), executor {config.execution.executor}"
     data = briefs(running.files_of(config), config.judging.pairs) + ([seed_line(config.seeds, ())] if config.seeds else [])
-    progress = Progress(sys.stdout, width() if sys.stdout.isatty() else None)
     with _acknowledged(signals):
         finished = running.run(
-            config, directory, progress, lambda text: print_lines([text]), plugins, lambda: progress.begin([banner, *data], config.judging.pairs)
-        )
+            config, directory, progress, lambda text: print_lines([text]), plugins,
+            lambda study: progress.begin([_banner(config, directory, study if is_there else None), *data], config.judging.pairs),
+        )  # fmt: skip
     progress.end()
     if not finished and signals[:1] != [signal.SIGINT]:  # whoever sent SIGTERM does not wait for a page
         return False
@@ -114,6 +130,17 @@ def _searched(config: Config, directory: Path, accept_new_environment: bool, plu
         step = f" Next: evosearch export {directory} --best --to {what}{given}" if reading.pick else ""
         print_lines([f"\nresults: {directory}/results/*.parquet, summary.json.{step}"])
     return finished
+
+
+def _banner(config: Config, directory: Path, resumed: Study | None) -> str:
+    functions, baselines, seeds = config.budget.evaluations, len(config.baselines), len(config.asked_first)
+    executor = f"executor {config.execution.executor}"
+    if resumed:
+        there, checked = resumed.resumed
+        check = f", and {checked} results of the final check" if checked else ""
+        return f"resuming {directory}: {there} of {functions} functions are there{check}; {executor}"
+    beside = f"{baselines} baselines" + f" + {seeds} seeds" * bool(seeds)
+    return f"run {directory}: {functions} functions ({functions - baselines - seeds} to find + {beside}), {executor}"
 
 
 @contextmanager

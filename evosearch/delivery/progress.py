@@ -23,6 +23,7 @@ class Progress:
 
     def __init__(self, stream: TextIO, width: int | None) -> None:
         self.stream, self.width = stream, width
+        self.in_flight = 0  # jobs, at the last look
         now = time.monotonic()
         self._printed = now if width is None else 0.0
         self._cost = 0.0  # seconds that the last line took: it goes over every row
@@ -35,6 +36,7 @@ class Progress:
 
     def __call__(self, study: Any, executor: Any) -> None:
         now = time.monotonic()
+        self.in_flight = len(executor.in_flight)
         if self._paced is None and study.scale is not None and study.progress()["asked"] > study.replayed:
             self._paced = now, study.progress()["told"]
         if now - self._printed < max(30.0 if self.width is None else 0.5, 50 * self._cost):

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from evosearch.language.formula import parse
 from evosearch.language.graph import Axes, Graph, Parameter, make, parameters, walk
@@ -93,6 +92,8 @@ def function(op: str) -> Callable[..., Array]:
     if column.isidentifier() and hasattr(np, column):
         return getattr(np, column)  # type: ignore[no-any-return]
     if column.startswith("special."):
+        from scipy import special  # half a second, which whoever only reads a configuration does not need
+
         return getattr(special, column.removeprefix("special."))  # type: ignore[no-any-return]
     return _composed(parse(column, inputs=("a", "b")))
 

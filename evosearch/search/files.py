@@ -71,7 +71,8 @@ def unwritable(path: Path, error: OSError) -> LogError:
         errno.ENOTDIR: "a part of that path is a file: choose another folder", errno.EEXIST: "there is a file: choose another folder",
         errno.ENOENT: "its folder was moved or deleted: resume the run where it is now, or choose another folder",
     }  # fmt: skip
-    fix = fixes.get(error.errno or 0, "choose a folder that you may write to")
+    is_run = any(os.path.isfile(folder / "run.yaml") for folder in (path, path.parent, path.parent.parent))
+    fix = fixes.get(error.errno or 0, "make it writable, or copy the run" if is_run else "choose a folder that you may write to")
     room = ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # the disk's affair: a run that was under way goes on once it is mended
         room, fix = _free(path), f"{fix} and run again to resume: what was told before is safe"

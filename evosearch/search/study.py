@@ -89,6 +89,8 @@ class Study:
         self._queue: list[Job] = []
         self._final: list[Job] | None = None
         self._logged = {row["index"]: row for row in log.rows() if row["index"] is not None}
+        functions = sum(index < FINAL_INDEX for index in self._logged)
+        self.resumed = functions, len(self._logged) - functions  # what the log answers: of the search, of the final check
         self._reached = 1 + max((index for index in self._logged if index < FINAL_INDEX), default=-1)
         if settings.evaluations < self._reached:
             raise ValueError(

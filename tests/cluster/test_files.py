@@ -126,7 +126,7 @@ def test_the_schema_of_kuberay_refuses_what_it_does_not_know(change: dict[str, o
 @pytest.mark.parametrize(
     ("kind", "order", "message"),
     [
-        ("nomad", ORDER, "there are files for slurm, kuberay, job; received nomad"),
+        ("nomad", Order("../x", "", "a"), "there are files for slurm, kuberay, job; received nomad"),
         ("slurm", Order("../x", "", "a"), "begins with a letter or digit; received '../x'"),
         ("slurm", Order("a", "", "a", nodes=0), "--nodes is at least 1; received 0"),
         ("kuberay", Order("A_b", "", "a", image="i"), "small letters, digits and -"),
@@ -139,15 +139,40 @@ def test_what_makes_no_file_is_said(kind: str, order: Order, message: str) -> No
         rendered(kind, order)
 
 
+@pytest.mark.parametrize(("kind", "option"), [("kuberay", "hours"), ("job", "hours"), ("job", "nodes"), ("slurm", "image"), ("slurm", "claim")])
+def test_an_option_that_does_nothing_is_refused_and_a_wrong_kind_is_said_first(kind: str, option: str, tmp_path: Path) -> None:
+    arguments = ["cluster", "render", kind, "smoke", f"--{option}", "3", "--to", str(tmp_path)]
+    with pytest.raises(ExecutorError, match=f"--{option} does nothing in a file for {kind}"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    with pytest.raises(ExecutorError, match="received nomad"):
+        CliRunner().invoke(app, ["cluster", "render", "nomad", "no-such-file"], catch_exceptions=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_kind_has_a_file_of_its_own_from_the_bare_name_of_a_space(tmp_path: Path) -> None:
+    for kind, more in (("slurm", []), ("kuberay", ["--image", "i"]), ("job", ["--image", "i"])):
+        CliRunner().invoke(app, ["cluster", "render", kind, "smoke", *more, "--to", str(tmp_path)], catch_exceptions=False)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["smoke.job.yaml", "smoke.rayjob.yaml", "smoke.sbatch"]
+    assert "\n##SBATCH --partition=" in (tmp_path / "smoke.sbatch").read_text()
+
+
+def test_pods_are_not_root_and_may_write_the_volume() -> None:
+    cluster = documents("kuberay")[-1]["spec"]["rayClusterSpec"]
+    head, worker = (group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]))
+    pod = documents("job", Order("first", "", "a", image="i"))[-1]["spec"]["template"]["spec"]
+    assert head["securityContext"] == pod["securityContext"] == {"runAsNonRoot": True, "fsGroup": 1000}
+    assert worker["securityContext"] == {"runAsNonRoot": True}
+
+
 def test_render_writes_once_and_says_the_next_command(tmp_path: Path) -> None:
     arguments = ["cluster", "render", "kuberay", str(ROOT / "search_spaces/smoke.yaml"), "--image", "i", "--to", str(tmp_path)]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert f"Next: kubectl apply -f {tmp_path}/smoke.yaml" in done.output
-    text = (tmp_path / "smoke.yaml").read_text()
+    assert f"Next: kubectl apply -f {tmp_path}/smoke.rayjob.yaml" in done.output
+    text = (tmp_path / "smoke.rayjob.yaml").read_text()
     assert next(iter(yaml.safe_load_all(text)))["data"]["search.yaml"] == (ROOT / "search_spaces/smoke.yaml").read_text()
     with pytest.raises(ValueError, match="is there already"):
         CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert (tmp_path / "smoke.yaml").read_text() == text
+    assert (tmp_path / "smoke.rayjob.yaml").read_text() == text
 
 
 def test_the_version_of_ray_in_the_files_is_that_of_the_constraints() -> None:

@@ -28,7 +28,7 @@ OK, WARN, FAIL = "OK", "WARN", "FAIL"
 _FLOORS = {"torch": (2, 10), "ray": FLOOR, "pyarrow": (14, 0)}
 _LOW, _EMPTY = 5.0, 0.5  # GiB of disk
 _SLOW = 0.05  # seconds of a round trip
-_PATIENCE = 120.0  # seconds: a node may have to start a worker first
+_PATIENCE = 30.0  # seconds for all nodes together: they may have to start a worker first
 
 
 @dataclass(frozen=True)
@@ -110,19 +110,26 @@ def cluster(address: str, insecure: bool, capability: str) -> Iterator[Finding]:
         )
         nodes = [node for node in ray.nodes() if node["Alive"]]
         has = ray.cluster_resources()
-        yield Finding(OK, f"{len(nodes)} nodes, {has.get('CPU', 0):g} cores, {has.get('GPU', 0):g} GPUs")
-        for node in sorted(nodes, key=lambda node: str(node["NodeManagerAddress"])):
-            yield from _node(node, capability)
+        yield Finding(OK, f"{len(nodes)} node{'s' * (len(nodes) != 1)}, {has.get('CPU', 0):g} cores, {has.get('GPU', 0):g} GPUs")
+        looks = [(node, *_ask(node)) for node in sorted(nodes, key=lambda node: str(node["NodeManagerAddress"]))]
+        deadline = time.monotonic() + _PATIENCE
+        for node, asked, answer in looks:
+            yield from _node(node, asked, answer, deadline, capability)
     finally:
         ray.shutdown()
 
 
-def _node(node: dict[str, Any], capability: str) -> Iterator[Finding]:
-    name, resources = node["NodeManagerAddress"], node["Resources"]
+def _ask(node: dict[str, Any]) -> tuple[Any, Any]:
+    """The look as a task for that node, and the answer to come; it asks for no core, for a run may have them all."""
     place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     asked = ray.remote(num_cpus=0, max_retries=0)(_look).options(scheduling_strategy=place)
+    return asked, asked.remote()
+
+
+def _node(node: dict[str, Any], asked: Any, answer: Any, deadline: float, capability: str) -> Iterator[Finding]:
+    name, resources = node["NodeManagerAddress"], node["Resources"]
     try:
-        seen = ray.get(asked.remote(), timeout=_PATIENCE)
+        seen = ray.get(answer, timeout=max(0.0, deadline - time.monotonic()))
         start = time.perf_counter()
         for _ in range(10):
             ray.get(asked.remote(), timeout=_PATIENCE)
@@ -130,7 +137,13 @@ def _node(node: dict[str, Any], capability: str) -> Iterator[Finding]:
     except ray.exceptions.RayTaskError as error:
         yield Finding(FAIL, f"{name}: evosearch does not run there: {str(error.cause)[:200]}", "install it on that node, and start its Ray again")
         return
-    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+    except ray.exceptions.GetTimeoutError:
+        if ray.available_resources().get("CPU", 0) < 1:
+            yield Finding(WARN, f"{name}: not looked at: no free core within {_PATIENCE:g} s, a run is using them", "ask again when it has ended")
+        else:
+            yield Finding(FAIL, f"{name}: starts no worker within {_PATIENCE:g} s", "look at its Ray's logs, raylet.out first")
+        return
+    except ray.exceptions.RayError as error:
         yield Finding(FAIL, f"{name}: starts no worker: {' '.join(str(error).split())[:160]}", "look at its Ray's logs, raylet.out first")
         return
     try:

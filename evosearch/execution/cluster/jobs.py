@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import urllib.error
@@ -16,7 +17,7 @@ from ray.job_submission import JobSubmissionClient
 
 from evosearch.execution import ExecutorError
 from evosearch.execution.cluster.connect import authenticate, check_floor
-from evosearch.execution.cluster.names import check_name, entrypoint
+from evosearch.execution.cluster.names import SUBMITTED, check_name, entrypoint
 
 _STAY_HOME = [".git", ".venv", "runs", "__pycache__", ".ray", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"]  # besides .rayignore
 _OVER = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -32,6 +33,12 @@ class Submission:
     status: str
     message: str = ""
     environment: tuple[tuple[str, str], ...] = ()
+    exit_code: int | None = None  # of a job that ended by itself
+
+    def said(self) -> str:
+        """Its state in a line; Ray's own words of a job that ended with a code are a copy of its log."""
+        why = f", exit code {self.exit_code}" if self.exit_code is not None else f". {' '.join(self.message.split())[:300]}" if self.message else ""
+        return self.status + (why if self.status == "FAILED" else "")
 
 
 class Jobs:
@@ -52,6 +59,8 @@ class Jobs:
                 f"the Ray cluster at {address} takes jobs from anybody who reaches it; start it with RAY_AUTH_MODE=token (docs/cluster.md), "
                 "or say --insecure-cluster in a network that you trust"
             )
+        for name in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):
+            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # they tell of packages; what fails is raised
         try:
             self._client = JobSubmissionClient(self._address)
         except ray.exceptions.AuthenticationError:
@@ -79,14 +88,18 @@ class Jobs:
             return None
         job = max(found, key=lambda job: job.start_time or 0)
         environment = {key: value for key, value in (job.runtime_env or {}).items() if key == "working_dir" and isinstance(value, str)}
-        return Submission(str(job.submission_id), str(job.status.value), str(job.message or ""), tuple(environment.items()))
+        return Submission(str(job.submission_id), str(job.status.value), str(job.message or ""), tuple(environment.items()), job.driver_exit_code)
 
-    def submit(self, name: str, command: Sequence[str], folder: Path) -> tuple[Submission, bool]:
-        """Gives `folder` and a command in it to the cluster; False with the job that is running under that name already."""
+    def submit(self, name: str, command: Sequence[str], folder: Path, typed: str) -> tuple[Submission, bool]:
+        """Gives `folder` and a command in it to the cluster; False with the job that is running under that name already.
+
+        `typed` is what a job that is stopped tells its user to type again.
+        """
         before = self.latest(name)
         if before and before.status not in _OVER:
             return before, False
-        environment = {"working_dir": str(folder), "excludes": _STAY_HOME, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": _NOTICE}}
+        variables = {"RAY_JOB_STOP_WAIT_TIME_S": _NOTICE, SUBMITTED: typed}
+        environment = {"working_dir": str(folder), "excludes": _STAY_HOME, "env_vars": variables}
         return self._start(f"{name}-{time.time_ns() // 1_000_000:x}", command, environment, {"evosearch": name}), True
 
     def _start(self, job: str, command: Sequence[str], environment: Mapping[str, object], metadata: dict[str, str]) -> Submission:

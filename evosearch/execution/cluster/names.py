@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from evosearch.execution import ExecutorError
 
+SUBMITTED = "EVOSEARCH_SUBMITTED"  # in a job's environment: the command that submitted it, which its user types again to go on
+
 
 def check_name(name: str) -> str:
     """The name itself. Raises ExecutorError for one that is no plain folder's name."""

@@ -11,6 +11,7 @@ from evosearch.execution import ExecutorError
 from evosearch.execution.cluster.names import check_name
 
 KINDS = ("slurm", "kuberay", "job")
+_NOT_FOR = {"nodes": ("job",), "hours": ("kuberay", "job"), "image": ("slurm",), "claim": ("slurm",)}  # options that would do nothing
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def slurm(order: Order) -> str:
 {gpus}#SBATCH --time={order.hours}:00:00
 #SBATCH --signal=TERM@60
 #SBATCH --output={order.name}.%j.log
+##SBATCH --partition=...  # as your site asks for; one # less, and it counts
+##SBATCH --account=...
 set -euo pipefail
 . .venv/bin/activate
 
@@ -134,7 +137,10 @@ def _pod(order: Order, container: str, gpus: int) -> dict[str, Any]:
         "name": container, "image": order.image, "resources": {"requests": dict(resources), "limits": dict(resources)}, "volumeMounts": mounts,
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }  # fmt: skip
-    return {"spec": {"containers": [one], "volumes": volumes, "automountServiceAccountToken": False}}
+    safe: dict[str, Any] = {"runAsNonRoot": True}  # Ray's images run as the user 1000
+    if container != "ray-worker":
+        safe["fsGroup"] = 1000  # a fresh volume is root's; so that user may write to it
+    return {"spec": {"containers": [one], "volumes": volumes, "securityContext": safe, "automountServiceAccountToken": False}}
 
 
 def _overrides(order: Order) -> Sequence[str]:
@@ -147,12 +153,20 @@ def rendered(kind: str, order: Order) -> Mapping[str, str | list[dict[str, Any]]
     _check(kind, order)
     if kind == "slurm":
         return {f"{order.name}.sbatch": slurm(order)}
-    return {f"{order.name}.yaml": kuberay(order) if kind == "kuberay" else job(order)}
+    return {f"{order.name}.rayjob.yaml": kuberay(order)} if kind == "kuberay" else {f"{order.name}.job.yaml": job(order)}
+
+
+def check_kind(kind: str, given: Mapping[str, object]) -> None:
+    """Raises ExecutorError for a kind that there is none of, and for an option that does nothing there; None is not given."""
+    if kind not in KINDS:
+        raise ExecutorError(f"there are files for {', '.join(KINDS)}; received {kind[:40]}")
+    for name, kinds in _NOT_FOR.items():
+        if kind in kinds and given.get(name) is not None:
+            raise ExecutorError(f"--{name} does nothing in a file for {kind}; leave it out")
 
 
 def _check(kind: str, order: Order) -> None:
-    if kind not in KINDS:
-        raise ExecutorError(f"there are files for {', '.join(KINDS)}; received {kind[:40]}")
+    check_kind(kind, {})
     check_name(order.name)
     if kind != "slurm" and (order.name != order.name.lower() or not order.name.replace("-", "").isalnum() or len(order.name) > 47):
         raise ExecutorError(f"a name in Kubernetes has small letters, digits and -, at most 47; received {order.name}")
