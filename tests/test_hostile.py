@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,7 +159,7 @@ def test_progress_prints_none(capsys):
     progress.begin([f"run {payload}: 3 functions" for payload in PAYLOADS], [])
     progress._line = lambda study, now: "best +1.00 " + "".join(PAYLOADS)
     progress._paced = (0.0, 0)
-    progress(None, None)
+    progress(None, SimpleNamespace(in_flight=[]))
     progress.end()
     out = capsys.readouterr().out
     assert not obeyed(out.replace("\r", "", 1))  # its own: the line begins anew

@@ -69,7 +69,7 @@ def unwritable(path: Path, error: OSError) -> LogError:
         errno.ENOSPC: "make room there", errno.EDQUOT: "make room there (the quota is used up)", errno.EIO: "look at the disk",
         errno.ENAMETOOLONG: "choose a shorter name", errno.EISDIR: "it is a folder where a file belongs: move it away",
         errno.ENOTDIR: "a part of that path is a file: choose another folder", errno.EEXIST: "there is a file: choose another folder",
-        errno.ENOENT: "its folder was moved or deleted: resume the run where it is now, or choose another folder",
+        errno.ENOENT: "a folder that was moved or deleted (resume the run where it is now), or one that cannot be: choose a folder that you may write to",
     }  # fmt: skip
     is_run = any(os.path.isfile(folder / "run.yaml") for folder in (path, path.parent, path.parent.parent))
     fix = fixes.get(error.errno or 0, "make it writable, or copy the run" if is_run else "choose a folder that you may write to")

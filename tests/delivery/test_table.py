@@ -174,15 +174,15 @@ def test_no_time_is_promised_before_the_baselines_are_done():
     study = SimpleNamespace(scale=None, replayed=0, rows=list, progress=lambda: counts)
     stream = io.StringIO()
     progress = Progress(stream, 80)
-    progress(study, None)
+    progress(study, SimpleNamespace(in_flight=[]))
     assert "baselines first" in stream.getvalue()
     assert " min " not in stream.getvalue()
     study.scale = SCALE
     progress._printed = 0.0
-    progress(study, None)
+    progress(study, SimpleNamespace(in_flight=[]))
     counts["told"] = 5
     progress._printed = 0.0
-    progress(study, None)
+    progress(study, SimpleNamespace(in_flight=[]))
     assert "min + final check left" in stream.getvalue()
 
 

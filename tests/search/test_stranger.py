@@ -266,6 +266,6 @@ def test_a_folder_that_is_moved_under_a_driver_is_told_from_another_driver(tmp_p
         with Log(tmp_path / "run") as log:
             log.append([result(0)])
             (tmp_path / "run").rename(tmp_path / "moved")
-            with pytest.raises(LogError, match=r"moved or deleted[;:] resume the run where it is now"):
+            with pytest.raises(LogError, match=r"moved or deleted.*resume (the run|it) where it is now"):
                 act(log)
         (tmp_path / "moved").rename(tmp_path / "run")
