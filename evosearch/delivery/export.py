@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from evosearch.compiler.emit import emit
-from evosearch.delivery.formats import ALWAYS, FORMATS, chosen
-from evosearch.delivery.formats.format import PROBE_FEATURES, CannotBeMade, Format, Layer, counts_channels, needs_features
+from evosearch.delivery.formats import ALWAYS, FORMATS, chosen, make_each
+from evosearch.delivery.formats.format import PROBE_FEATURES, Format, Layer, counts_channels, needs_features
 from evosearch.delivery.formats.verification import Verified, report, verify
 from evosearch.delivery.package import pyproject, tex
 from evosearch.delivery.papers.origin import Origin
@@ -117,18 +117,8 @@ def _write(
 
 
 def make_formats(layer: Layer, workshop: Path, wanted: Sequence[Format], by_name: bool) -> tuple[dict[str, Format], dict[str, str]]:
-    """Makes the file of every format that can be made; the others with their reasons. Raises ExportError for one that was asked for `by_name`."""
-    made: dict[str, Format] = {}
-    absent: dict[str, str] = {}
-    for one in wanted:
-        try:
-            one.make(layer, workshop / one.file(layer.name))
-            made[one.name] = one
-        except CannotBeMade as reason:
-            if by_name:
-                raise ExportError(f"--formats {one.name} cannot be made: {reason}; nothing was written") from reason
-            absent[one.name] = str(reason)
-    return made, absent
+    """`make_each` of a layer, into `workshop`."""
+    return make_each(wanted, lambda one: one.make(layer, workshop / one.file(layer.name)), by_name)
 
 
 def verified_formats(layer: Layer, workshop: Path, made: dict[str, Format]) -> dict[str, Verified]:

@@ -294,4 +294,4 @@ def _same_values(graph: Graph, simple: Graph) -> bool:
     inputs = probes(graph)
     with torch.no_grad():
         expected = compile_graph(graph, PROBE_FEATURES)(*inputs)
-        return bool(torch.allclose(scripted(load(emit(simple)), "Layer")(*inputs), expected, rtol=1e-4, atol=1e-5, equal_nan=True))
+        return bool(torch.allclose(scripted(load(emit(simple)).Layer(PROBE_FEATURES))(*inputs), expected, rtol=1e-4, atol=1e-5, equal_nan=True))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -22,15 +23,16 @@ def relative_times(layers: Mapping[str, nn.Module], inputs: int = 1) -> dict[str
     Load only ever adds time, and one call is shorter than the turn that the system gives a process: of many calls some are
     undisturbed, and their time is the layer's own. ReLU takes turns with each layer because the clock of the machine drifts.
     """
-    return _all_relative(layers, _forward_backward, nn.ReLU(), _inputs(inputs))
+    return _all_relative(layers, _forward_backward, nn.ReLU(), layer_inputs(inputs))
 
 
 def inference_times(layers: Mapping[str, nn.Module], inputs: int = 1) -> dict[str, float]:
     """The same of the forward alone, in evaluation mode and without gradients."""
-    return _all_relative({name: layer.eval() for name, layer in layers.items()}, _forward, nn.ReLU(), _inputs(inputs))
+    return _all_relative({name: layer.eval() for name, layer in layers.items()}, _forward, nn.ReLU(), layer_inputs(inputs))
 
 
-def _inputs(count: int) -> tuple[torch.Tensor, ...]:
+def layer_inputs(count: int) -> tuple[torch.Tensor, ...]:
+    """So many inputs of `SHAPE`, the same every time."""
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(SHAPE, generator=generator).requires_grad_() for _ in range(count))
 
@@ -42,12 +44,8 @@ def network_times(networks: Mapping[str, nn.Module], usual: nn.Module, x: torch.
 
 def interleaved_seconds(layers: Mapping[str, nn.Module], inputs: Mapping[str, tuple[torch.Tensor, ...]], rounds: int) -> dict[str, list[float]]:
     """Seconds of forward and backward of each layer on its inputs, `rounds` times in turn, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with _one_thread():
         turns = [{name: _seconds(layer, inputs[name], _forward_backward) for name, layer in layers.items()} for _ in range(rounds)]
-    finally:
-        torch.set_num_threads(threads)
     return {name: [turn[name] for turn in turns] for name in layers}
 
 
@@ -57,10 +55,16 @@ def network_inference_times(networks: Mapping[str, nn.Module], usual: nn.Module,
 
 
 def _all_relative(layers: Mapping[str, nn.Module], one_pass: Pass, usual: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[str, float]:
+    with _one_thread():
+        return {name: round(_relative(layer, usual, inputs, one_pass), 2) for name, layer in layers.items()}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {name: round(_relative(layer, usual, inputs, one_pass), 2) for name, layer in layers.items()}
+        yield
     finally:
         torch.set_num_threads(threads)
 

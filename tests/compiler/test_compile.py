@@ -70,7 +70,7 @@ def test_blocks_change_nothing(formula):
 @pytest.mark.parametrize("mode", [True, False])
 def test_torchscript_equals_eager(formula, mode):
     source = load(emit(parse(formula)))
-    layer, script = source.Layer(8).train(mode), scripted(source, "Layer").train(mode)
+    layer, script = source.Layer(8).train(mode), scripted(source.Layer(8)).train(mode)
     x = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     a, b = layer(x), script(x)
     torch.testing.assert_close(a, b)

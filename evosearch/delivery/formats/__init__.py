@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from evosearch.delivery.formats import exported, jax, numpy, onnx, python, text, torchscript
-from evosearch.delivery.formats.format import Format
+from evosearch.delivery.formats.format import CannotBeMade, Format
 from evosearch.delivery.place import ExportError
 
 FORMATS: dict[str, Format] = {
@@ -22,3 +22,18 @@ def chosen(names: Sequence[str] | None) -> list[Format]:
         if name not in FORMATS:
             raise ExportError(f"--formats takes {','.join(FORMATS)}; received `{name[:40]}`")
     return [one for one in FORMATS.values() if one.name == ALWAYS or one.name in names]
+
+
+def make_each(wanted: Sequence[Format], make: Callable[[Format], None], by_name: bool) -> tuple[dict[str, Format], dict[str, str]]:
+    """Makes the file of every format that can be made; the others with their reasons. Raises ExportError for one that was asked for `by_name`."""
+    made: dict[str, Format] = {}
+    absent: dict[str, str] = {}
+    for one in wanted:
+        try:
+            make(one)
+            made[one.name] = one
+        except CannotBeMade as reason:
+            if by_name:
+                raise ExportError(f"--formats {one.name} cannot be made: {reason}; nothing was written") from reason
+            absent[one.name] = str(reason)
+    return made, absent

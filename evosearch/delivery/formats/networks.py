@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from evosearch.delivery.formats import FORMATS, onnx, torchscript
+from evosearch.delivery.formats import FORMATS, make_each, onnx, torchscript
 from evosearch.delivery.formats.cases import Case, results_of
-from evosearch.delivery.formats.format import CannotBeMade, Format, first_line, traced
+from evosearch.delivery.formats.format import Format, traced
 from evosearch.delivery.formats.verification import SECONDS, Verified, judge, program, run_fresh, slope_operators
 from evosearch.delivery.place import ExportError
 from evosearch.language.graph import Graph, walk
@@ -36,31 +35,14 @@ def make(network: nn.Module, inputs: Tensor, folder: Path, wanted: Sequence[Form
 
     Raises ExportError for one that was asked for `by_name`.
     """
-    made: dict[str, Format] = {}
-    absent: dict[str, str] = {}
     programs: list[torch.export.ExportedProgram] = []
-    for one in wanted:
-        try:
-            _make(one.name, network, inputs, folder / one.file(STEM), programs)
-            made[one.name] = one
-        except CannotBeMade as reason:
-            if by_name:
-                raise ExportError(f"--formats {one.name} cannot be made: {reason}; nothing was written") from reason
-            absent[one.name] = str(reason)
-    return made, absent
+    return make_each(wanted, lambda one: _make(one.name, network, inputs, folder / one.file(STEM), programs), by_name)
 
 
 def _make(name: str, network: nn.Module, inputs: Tensor, file: Path, programs: list[torch.export.ExportedProgram]) -> None:
     if name == "ts":
-        if (reason := torchscript.unable()) is not None:
-            raise CannotBeMade(reason)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*torch.jit.*")
-            try:
-                script: torch.jit.ScriptModule = torch.jit.script(network.eval())
-                script.save(str(file))
-            except (RuntimeError, torch.jit.frontend.NotSupportedError) as error:
-                raise CannotBeMade(f"torch.jit.script cannot say it: {first_line(error)}") from error
+        torchscript.check_able()
+        torchscript.write(network.eval(), file)
         return
     if name == "onnx":
         onnx.check_installed()

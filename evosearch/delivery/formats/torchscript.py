@@ -7,9 +7,10 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from evosearch.delivery.formats.comparison import run_of
-from evosearch.delivery.formats.format import PROBE_FEATURES, TRAINING, CannotBeMade, Format, Layer, Run, check_channels, first_line
+from evosearch.delivery.formats.format import TRAINING, CannotBeMade, Format, Layer, Run, check_channels, first_line
 
 
 def unable() -> str | None:
@@ -21,23 +22,33 @@ def unable() -> str | None:
     return None
 
 
-def make(layer: Layer, file: Path) -> None:
+def check_able() -> None:
+    """Raises CannotBeMade with the reason where this torch scripts no more."""
     if (reason := unable()) is not None:
         raise CannotBeMade(reason)
+
+
+def make(layer: Layer, file: Path) -> None:
+    check_able()
     check_channels(layer, "a TorchScript file")
+    write(layer.fresh(), file)
+
+
+def write(module: nn.Module, file: Path) -> None:
+    """The module as a TorchScript file. Raises CannotBeMade where torch cannot say it."""
     try:
-        scripted(layer.module, layer.kind, layer.channels).save(str(file))
+        scripted(module).save(str(file))
     except (RuntimeError, torch.jit.frontend.NotSupportedError) as error:
         raise CannotBeMade(f"torch.jit.script cannot say it: {first_line(error)}") from error
 
 
-def scripted(module: object, kind: str, features: int = PROBE_FEATURES) -> torch.jit.ScriptModule:
-    """The class `kind` of an emitted module in TorchScript, for `features` channels if it keeps any."""
+def scripted(module: nn.Module) -> torch.jit.ScriptModule:
+    """The module in TorchScript, without torch's word that this is deprecated."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", message=".*torch.jit.*", category=category)
-        layer: torch.jit.ScriptModule = torch.jit.script(getattr(module, kind)(features))
-        return layer
+        script: torch.jit.ScriptModule = torch.jit.script(module)
+        return script
 
 
 def read(file: Path, name: str, kind: str, features: int) -> Run:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evosearch.judging.timing import SHAPE, interleaved_seconds
+from evosearch.judging.timing import SHAPE, interleaved_seconds, layer_inputs
 from evosearch.language.graph import Graph, depends_on
 from evosearch.meaning.derive import has_statistics
 
@@ -33,7 +33,7 @@ def benchmark(graph: Graph, name: str, make: Callable[[int], nn.Module]) -> dict
     `make` gives the exported layer for so many channels.
     """
     layers = {name: make(SHAPE[1]), **_usual(graph)}
-    inputs = _inputs(2 if depends_on(graph, "y") else 1)
+    inputs = layer_inputs(2 if depends_on(graph, "y") else 1)
     given = {who: inputs if who in (name, "GLU") else inputs[:1] for who in layers}
     memory = {who: round(kept_per_byte(layer, given[who]), 3) for who, layer in layers.items()}
     seconds = interleaved_seconds(layers, given, ROUNDS)
@@ -99,11 +99,6 @@ def _usual(graph: Graph) -> dict[str, nn.Module]:
     elif has_statistics(graph):
         usual["BN+ReLU"] = nn.Sequential(nn.BatchNorm2d(SHAPE[1]), nn.ReLU())
     return usual
-
-
-def _inputs(count: int) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(SHAPE, generator=generator).requires_grad_() for _ in range(count))
 
 
 def _cpu() -> str:
